@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+The head: what goes into a passage slot, and how hidden states become scores. All in float32.
+
+With u the query vector, e_i the passage vectors (all unit length), h_i the reranker's hidden state at slot i and g_h
+the one at the closing end token:
+
+=============== ============================== ==================================================
+                `paper`                        `evidence`
+=============== ============================== ==================================================
+slot input      e_i (projected if sizes        P e_i + W_f evidence_i; P starts at the norm of the
+                differ)                        token embeddings
+query side g    g_h                            u + W_q g_h
+passage side z  e_i + h_i / |h_i|              e_i + W_p h_i
+score           cos(g, z_i) (Eq. 5)            prior_i + t (cos(g, z_i) - cos(u, e_i))
+=============== ============================== ==================================================
+
+In `paper` mode h_i is normalised before the residual sum: it is many times longer than the unit e_i, which would drown.
+In `evidence` mode W_q and W_p start at zero, so the score is exactly the prior: **safe start**, the order of the first
+stage. The prior is b log(RRF) when the list has evidence, else t cos(u, e_i).
+
+Source: ResRank, arXiv 2604.22180, Eq. 5 and the residual of its method section; the evidence mode is this project's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .config import Mode
+from .evidence import FEATURES
+
+# Both start values only scale the safe-start scores (their order is the first stage's); training moves them.
+SCORE_SCALE = 20.0
+PRIOR_SCALE = 10.0
+
+_RRF = FEATURES.index("rrf_score")
+_DENSE = FEATURES.index("dense_score")
+
+
+class Head(nn.Module):
+    """
+    Slot inputs and scores.
+
+    :param mode: `evidence` or `paper`.
+    :param encoder_dim: size of the passage vectors.
+    :param reranker_dim: hidden size of the reranker.
+    :param token_norm: mean norm of the reranker's token embeddings, the scale of P at the start.
+    :param rrf_k: the constant of the fusion that made the evidence.
+    """
+
+    def __init__(
+        self, mode: Mode, encoder_dim: int, reranker_dim: int, token_norm: float = 1.0, rrf_k: int = 60
+    ) -> None:
+        super().__init__()
+        self.mode = mode
+        self.rrf_k = rrf_k
+        same_size = encoder_dim == reranker_dim
+        self.slot_projection: nn.Linear | None = None
+        if mode == "evidence" or not same_size:
+            self.slot_projection = nn.Linear(encoder_dim, reranker_dim, bias=False)
+            nn.init.eye_(self.slot_projection.weight)  # P e keeps the norm of e where sizes allow
+            if encoder_dim > reranker_dim:
+                _orthogonal(self.slot_projection)
+            with torch.no_grad():
+                self.slot_projection.weight.mul_(token_norm)
+        if mode == "evidence":
+            self.evidence_weight = nn.Parameter(torch.zeros(len(FEATURES), reranker_dim))
+            self.evidence_unknown = nn.Parameter(torch.zeros(len(FEATURES), reranker_dim))
+            self.query_out = _zero_linear(reranker_dim, encoder_dim)
+            self.passage_out = _zero_linear(reranker_dim, encoder_dim)
+            self.score_scale = nn.Parameter(torch.tensor(SCORE_SCALE))
+            self.prior_scale = nn.Parameter(torch.tensor(PRIOR_SCALE))
+        elif not same_size:
+            self.output_projection = nn.Linear(reranker_dim, encoder_dim, bias=False)
+            _orthogonal(self.output_projection)
+
+    def slots(self, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """
+        Inputs of the passage slots.
+
+        :param passages: (batch, candidates, encoder_dim) float32 unit vectors.
+        :param features: (batch, candidates, 5) float32 evidence, NaN where unknown; not used in `paper` mode.
+        :returns: (batch, candidates, reranker_dim) float32.
+        """
+        slots = passages if self.slot_projection is None else self.slot_projection(passages)
+        if self.mode == "paper":
+            return slots
+        unknown = torch.isnan(features)
+        known = torch.where(unknown, 0.0, features)
+        return slots + known @ self.evidence_weight + unknown.float() @ self.evidence_unknown
+
+    def scores(
+        self,
+        query: torch.Tensor,
+        passages: torch.Tensor,
+        prior: torch.Tensor,
+        query_hidden: torch.Tensor,
+        passage_hidden: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        Score the candidates of each query.
+
+        :param query: (batch, encoder_dim) float32 unit vectors u.
+        :param passages: (batch, candidates, encoder_dim) float32 unit vectors e.
+        :param prior: (batch, candidates) float32 from `prior`.
+        :param query_hidden: (batch, reranker_dim) hidden states at the closing end token.
+        :param passage_hidden: (batch, candidates, reranker_dim) hidden states at the slots.
+        :returns: (batch, candidates) float32; a cosine in `paper` mode, an unbounded logit in `evidence` mode.
+        """
+        query_hidden, passage_hidden = query_hidden.float(), passage_hidden.float()
+        if self.mode == "paper":
+            if hasattr(self, "output_projection"):
+                query_hidden = self.output_projection(query_hidden)
+                passage_hidden = self.output_projection(passage_hidden)
+            return _cosine(query_hidden, passages + nn.functional.normalize(passage_hidden, dim=-1))
+        moved = _cosine(query + self.query_out(query_hidden), passages + self.passage_out(passage_hidden))
+        return prior + self.score_scale * (moved - _cosine(query, passages))
+
+    def prior(self, query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """
+        The score before reranking.
+
+        A list without evidence is scored by cosine. In a list with evidence, a candidate from elsewhere gets the RRF of
+        the dense rank that its cosine would have had in the pool, and of no lexical rank.
+
+        :param query: (candidates of one query) (encoder_dim,) float32 unit vector.
+        :param passages: (candidates, encoder_dim) float32 unit vectors.
+        :param features: (candidates, 5) float32 evidence, NaN where unknown.
+        :returns: (candidates,) float32.
+        """
+        cosine = passages @ query
+        if self.mode == "paper":
+            return cosine
+        rrf = features[:, _RRF]
+        known = ~torch.isnan(rrf)
+        if not bool(known.any()):
+            return self.score_scale * cosine
+        if not bool(known.all()):
+            rrf = torch.where(known, rrf, _virtual_rrf(cosine, known, self.rrf_k))
+        # In float64, so that rounding never swaps two candidates of the first stage.
+        return (self.prior_scale.double() * torch.log(rrf.double().clamp(min=1e-9))).float()
+
+
+def complete_features(query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """
+    Fill the dense score of candidates that only the lexical list returned: their vector is at hand.
+
+    :param query: (encoder_dim,) float32 unit vector.
+    :param passages: (candidates, encoder_dim) float32 unit vectors.
+    :param features: (candidates, 5) float32 evidence, NaN where unknown.
+    :returns: a copy; candidates without any evidence stay unknown.
+    """
+    filled = features.clone()
+    missing = torch.isnan(filled[:, _DENSE]) & ~torch.isnan(filled[:, _RRF])
+    filled[missing, _DENSE] = (passages[missing] @ query).detach()
+    return filled
+
+
+def _virtual_rrf(cosine: torch.Tensor, known: torch.Tensor, rrf_k: int) -> torch.Tensor:
+    # Normalised like Evidence.rrf: one list of two, so at most 1/2.
+    pool = torch.sort(cosine[known]).values
+    rank = pool.numel() - torch.searchsorted(pool, cosine.contiguous(), right=True) + 1
+    return (rrf_k + 1) / 2 / (rrf_k + rank)
+
+
+def _cosine(query: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
+    return (nn.functional.normalize(passages, dim=-1) @ nn.functional.normalize(query, dim=-1).unsqueeze(-1)).squeeze(
+        -1
+    )
+
+
+def _orthogonal(linear: nn.Linear) -> None:
+    # Seeded: an untrained model is the same one each time it is put together.
+    nn.init.orthogonal_(linear.weight, generator=torch.Generator().manual_seed(0))
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    linear = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear

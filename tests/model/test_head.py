@@ -1,0 +1,282 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""The head against numpy, its safe start, its prior, and where its gradients go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from resrank.evidence import Evidence, evidence_from_meta, fuse
+from resrank.head import PRIOR_SCALE, SCORE_SCALE, Head, complete_features
+
+Vectors = Callable[..., np.ndarray]
+NAN = float("nan")
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def _randomised(mode: str, encoder_dim: int, reranker_dim: int, seed: int = 0, **arguments: object) -> Head:
+    head = Head(mode, encoder_dim, reranker_dim, **arguments)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in head.parameters():
+            if weight.ndim == 2:
+                weight.copy_(torch.randn(weight.shape, generator=generator))
+    return head.eval()
+
+
+def _inputs(encoder_dim: int, reranker_dim: int, candidates: int = 5, seed: int = 7) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    query = torch.nn.functional.normalize(draw(1, encoder_dim), dim=-1)
+    passages = torch.nn.functional.normalize(draw(1, candidates, encoder_dim), dim=-1)
+    return query, passages, draw(1, candidates), 9 * draw(1, reranker_dim), 9 * draw(1, candidates, reranker_dim)
+
+
+# ------------------------------------------------------------------------------------------------------------ formulas
+
+
+@pytest.mark.parametrize(("encoder_dim", "reranker_dim"), [(8, 8), (8, 6), (6, 8)])
+def test_evidence_scores_by_hand(encoder_dim: int, reranker_dim: int) -> None:
+    head = _randomised("evidence", encoder_dim, reranker_dim)
+    with torch.no_grad():
+        head.score_scale.fill_(3.5)
+    query, passages, prior, query_hidden, passage_hidden = _inputs(encoder_dim, reranker_dim)
+    found = head.scores(query, passages, prior, query_hidden, passage_hidden)[0].detach().numpy()
+    w_q, w_p = head.query_out.weight.detach().numpy(), head.passage_out.weight.detach().numpy()
+    u, e, h = query[0].numpy(), passages[0].numpy(), passage_hidden[0].numpy()
+    g = u + w_q @ query_hidden[0].numpy()
+    for i in range(len(e)):
+        z = e[i] + w_p @ h[i]
+        expected = prior[0, i].item() + 3.5 * (_cosine(g, z) - _cosine(u, e[i]))
+        assert found[i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_paper_scores_by_hand() -> None:
+    head = Head("paper", 8, 8)
+    query, passages, prior, query_hidden, passage_hidden = _inputs(8, 8)
+    found = head.scores(query, passages, prior, query_hidden, passage_hidden)[0].numpy()
+    g = query_hidden[0].numpy()
+    for i, (e, h) in enumerate(zip(passages[0].numpy(), passage_hidden[0].numpy(), strict=True)):
+        assert found[i] == pytest.approx(_cosine(g, e + h / np.linalg.norm(h)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("encoder_dim", "reranker_dim"), [(8, 6), (6, 8)])
+def test_paper_scores_of_different_sizes_by_hand(encoder_dim: int, reranker_dim: int) -> None:
+    head = _randomised("paper", encoder_dim, reranker_dim)
+    query, passages, prior, query_hidden, passage_hidden = _inputs(encoder_dim, reranker_dim)
+    found = head.scores(query, passages, prior, query_hidden, passage_hidden)[0].detach().numpy()
+    out = head.output_projection.weight.detach().numpy()
+    g = out @ query_hidden[0].numpy()
+    for i, (e, h) in enumerate(zip(passages[0].numpy(), passage_hidden[0].numpy(), strict=True)):
+        projected = out @ h
+        assert found[i] == pytest.approx(_cosine(g, e + projected / np.linalg.norm(projected)), abs=1e-6)
+
+
+def test_evidence_slots_by_hand() -> None:
+    head = _randomised("evidence", 8, 6)
+    passages = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(1))
+    features = torch.tensor([[[0.5, NAN, 1.0, NAN, 0.25], [NAN] * 5]])
+    found = head.slots(passages, features)[0].detach().numpy()
+    p, known, unknown = (
+        weight.detach().numpy() for weight in (head.slot_projection.weight, head.evidence_weight, head.evidence_unknown)
+    )
+    first = p @ passages[0, 0].numpy() + 0.5 * known[0] + unknown[1] + 1.0 * known[2] + unknown[3] + 0.25 * known[4]
+    second = p @ passages[0, 1].numpy() + unknown.sum(axis=0)
+    np.testing.assert_allclose(found, [first, second], rtol=1e-4, atol=1e-5)
+
+
+def test_known_zero_differs_from_unknown() -> None:
+    head = _randomised("evidence", 8, 8)
+    passages = torch.zeros(1, 2, 8)
+    zero, unknown = head.slots(passages, torch.tensor([[[0.0] * 5, [NAN] * 5]]))[0]
+    assert torch.equal(zero, torch.zeros(8))
+    assert unknown.norm() > 1
+
+
+def test_paper_slots_are_the_passages_where_sizes_agree() -> None:
+    passages = torch.randn(2, 3, 8)
+    assert torch.equal(Head("paper", 8, 8).slots(passages, torch.full((2, 3, 5), NAN)), passages)
+
+
+def test_paper_slots_are_projected_where_sizes_differ() -> None:
+    head, passages = _randomised("paper", 8, 6), torch.randn(2, 3, 8)
+    expected = passages.numpy() @ head.slot_projection.weight.detach().numpy().T
+    np.testing.assert_allclose(head.slots(passages, torch.zeros(2, 3, 5)).detach().numpy(), expected, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------- safe start
+
+
+@pytest.mark.parametrize(("encoder_dim", "reranker_dim"), [(8, 8), (8, 6), (6, 8)])
+def test_safe_start_gives_exactly_the_prior(encoder_dim: int, reranker_dim: int) -> None:
+    query, passages, prior, query_hidden, passage_hidden = _inputs(encoder_dim, reranker_dim)
+    scores = Head("evidence", encoder_dim, reranker_dim).scores(query, passages, prior, query_hidden, passage_hidden)
+    assert torch.equal(scores, prior)
+
+
+def test_evidence_does_not_move_a_slot_at_safe_start() -> None:
+    head, passages = Head("evidence", 8, 8), torch.randn(1, 2, 8)
+    known, unknown = (head.slots(passages, torch.full((1, 2, 5), value)) for value in (0.7, NAN))
+    assert torch.equal(known, unknown)
+
+
+@pytest.mark.parametrize(("encoder_dim", "reranker_dim"), [(8, 8), (6, 8)])
+def test_slots_start_at_the_norm_of_the_token_embeddings(encoder_dim: int, reranker_dim: int, unit_vectors) -> None:
+    head = Head("evidence", encoder_dim, reranker_dim, token_norm=2.75)
+    passages = torch.from_numpy(unit_vectors(10, encoder_dim))[None]
+    norms = head.slots(passages, torch.full((1, 10, 5), NAN)).norm(dim=-1)
+    torch.testing.assert_close(norms, torch.full((1, 10), 2.75))
+
+
+def test_a_smaller_reranker_gets_an_orthogonal_projection() -> None:
+    weight = Head("evidence", 8, 6, token_norm=2.0).slot_projection.weight.detach()
+    torch.testing.assert_close(weight @ weight.T, 4.0 * torch.eye(6), atol=1e-5, rtol=0)
+
+
+def test_the_start_is_the_same_every_time() -> None:
+    for mode in ("evidence", "paper"):
+        first, second = (Head(mode, 8, 6).state_dict() for _ in range(2))
+        assert first.keys() == second.keys()
+        for name, weight in first.items():
+            assert torch.equal(weight, second[name]), name
+
+
+# --------------------------------------------------------------------------------------------------------------- prior
+
+
+def test_prior_without_evidence_is_the_scaled_cosine(unit_vectors: Vectors) -> None:
+    query, passages = unit_vectors(1, seed=1)[0], unit_vectors(4, seed=2)
+    prior = Head("evidence", 32, 32).prior(*map(torch.from_numpy, (query, passages)), torch.full((4, 5), NAN))
+    np.testing.assert_allclose(prior.detach().numpy(), SCORE_SCALE * passages @ query, rtol=1e-5)
+
+
+def test_prior_with_evidence_is_the_scaled_log_rrf(unit_vectors: Vectors) -> None:
+    query, passages = unit_vectors(1, seed=1)[0], unit_vectors(3, seed=2)
+    features = torch.tensor([[0.0, 0.0, rrf, 0.0, 0.0] for rrf in (1.0, 0.5, 0.031)])
+    prior = Head("evidence", 32, 32).prior(*map(torch.from_numpy, (query, passages)), features)
+    np.testing.assert_allclose(prior.detach().numpy(), PRIOR_SCALE * np.log([1.0, 0.5, 0.031]), rtol=1e-5)
+
+
+def test_prior_orders_as_the_fused_list(unit_vectors: Vectors) -> None:
+    bm25 = [(f"p{i:02}", 30.0 - i) for i in range(30)]
+    dense = [(f"p{i:02}", 1 - i / 50) for i in range(40, 10, -1)]
+    fused = fuse("q", bm25=bm25, dense=dense)
+    evidence, _ = evidence_from_meta("q", [c.meta for c in fused])
+    query, passages = unit_vectors(1, seed=1)[0], unit_vectors(len(fused), seed=2)
+    prior = Head("evidence", 32, 32).prior(*map(torch.from_numpy, (query, passages, evidence.features)))
+    differences = np.diff(prior.detach().numpy())
+    assert (differences <= 0).all()
+    ties = np.array([a.score == b.score for a, b in pairwise(fused)])
+    np.testing.assert_array_equal(differences == 0, ties)
+
+
+def test_prior_in_paper_mode_is_the_cosine(unit_vectors: Vectors) -> None:
+    query, passages = unit_vectors(1, seed=1)[0], unit_vectors(3, seed=2)
+    features = torch.full((3, 5), 0.5)
+    prior = Head("paper", 32, 32).prior(*map(torch.from_numpy, (query, passages)), features)
+    np.testing.assert_allclose(prior.numpy(), passages @ query, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "rank"),
+    [(0.95, 1), (0.85, 2), (0.45, 4), (0.8, 2)],
+    ids=["before all", "between", "after all", "level with one"],
+)
+def test_a_candidate_from_elsewhere_gets_its_dense_rank(cosine: float, rank: int) -> None:
+    """Its RRF is that of the place its cosine takes among the pool's 0.9, 0.8 and 0.5, and of no lexical rank."""
+    query = torch.tensor([1.0, 0.0])
+    cosines = torch.tensor([0.8, 0.9, cosine, 0.5])
+    passages = torch.stack([cosines, (1 - cosines**2).sqrt()], dim=1)
+    features = torch.tensor([[0.0, 0.0, rrf, 0.0, 0.0] for rrf in (0.7, 0.6, NAN, 0.5)])
+    prior = Head("evidence", 2, 2, rrf_k=10).prior(query, passages, features).detach().numpy()
+    expected = PRIOR_SCALE * np.log([0.7, 0.6, (1 / (10 + rank)) * 11 / 2, 0.5])
+    np.testing.assert_allclose(prior, expected, rtol=1e-5)
+
+
+def test_an_rrf_of_zero_is_a_finite_prior() -> None:
+    features = torch.zeros(1, 5)
+    prior = Head("evidence", 2, 2).prior(torch.tensor([1.0, 0.0]), torch.tensor([[1.0, 0.0]]), features)
+    assert torch.isfinite(prior).all()
+
+
+# --------------------------------------------------------------------------------------------------- complete_features
+
+
+def test_complete_features_fills_only_the_dense_score_of_known_candidates(unit_vectors: Vectors) -> None:
+    query, passages = torch.from_numpy(unit_vectors(1, seed=1)[0]), torch.from_numpy(unit_vectors(3, seed=2))
+    features = torch.tensor([[0.5, NAN, 0.4, 1.0, 0.0], [0.1, 0.25, 0.4, 1.0, 0.5], [NAN] * 5])
+    filled = complete_features(query, passages, features)
+    expected = features.clone()
+    expected[0, 1] = passages[0] @ query
+    torch.testing.assert_close(filled, expected, equal_nan=True)
+    assert torch.isnan(features[0, 1])  # a copy
+
+
+def test_complete_features_passes_no_gradient() -> None:
+    query, passages = torch.ones(2), torch.ones(1, 2, requires_grad=True)
+    assert not complete_features(query, passages, torch.tensor([[0.5, NAN, 0.4, 1.0, 0.0]])).requires_grad
+
+
+# ----------------------------------------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("mode", ["evidence", "paper"])
+@pytest.mark.parametrize("path", ["slot", "residual", "both"])
+def test_a_ranking_loss_reaches_the_passages(mode: str, path: str, tiny_mini, randomise_head) -> None:
+    """RankNet's gradient flows into the encoder's output through the slot input and through the residual."""
+    model = randomise_head(tiny_mini(mode=mode))
+    leaf = torch.from_numpy(model.encode_passages(["bread", "a date", "Paris"])).requires_grad_()
+    query = torch.from_numpy(model.encode_queries(["bread"]))
+    through_slot = leaf if path != "residual" else leaf.detach()
+    through_residual = leaf if path != "slot" else leaf.detach()
+    slots = model.head.slots(through_slot[None], torch.from_numpy(Evidence.unknown(3).features)[None])
+    query_hidden, hidden = model.reranker([model.reranker.prompt("bread")], slots, [3])
+    scores = model.head.scores(query, through_residual[None], torch.zeros(1, 3), query_hidden, hidden)[0]
+    torch.nn.functional.softplus(scores[1] - scores[0]).backward()
+    assert torch.isfinite(leaf.grad).all()
+    assert (leaf.grad[:2].norm(dim=1) > 1e-6).all()
+
+
+def test_both_paths_add_up(tiny_mini, randomise_head) -> None:
+    model = randomise_head(tiny_mini())
+    passages = torch.from_numpy(model.encode_passages(["bread", "a date", "Paris"]))
+    query = torch.from_numpy(model.encode_queries(["bread"]))
+    gradients = []
+    for slot, residual in [(True, False), (False, True), (True, True)]:
+        leaf = passages.clone().requires_grad_()
+        slots = model.head.slots((leaf if slot else passages)[None], torch.full((1, 3, 5), NAN))
+        query_hidden, hidden = model.reranker([model.reranker.prompt("bread")], slots, [3])
+        residuals = (leaf if residual else passages)[None]
+        scores = model.head.scores(query, residuals, torch.zeros(1, 3), query_hidden, hidden)[0]
+        (scores[1] - scores[0]).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(gradients[0] + gradients[1], gradients[2], atol=1e-4, rtol=1e-4)
+
+
+def test_at_safe_start_the_output_projections_learn_first() -> None:
+    head = Head("evidence", 8, 8)
+    query, passages, prior, query_hidden, passage_hidden = _inputs(8, 8)
+    scores = head.scores(query, passages, prior, query_hidden, passage_hidden)[0]
+    (scores[0] - scores[1]).backward()
+    assert head.query_out.weight.grad.norm() > 0
+    assert head.passage_out.weight.grad.norm() > 0
+
+
+def test_half_precision_hidden_states_give_float32_scores() -> None:
+    query, passages, prior, query_hidden, passage_hidden = _inputs(8, 8)
+    head = _randomised("evidence", 8, 8)
+    scores = head.scores(query, passages, prior, query_hidden.bfloat16(), passage_hidden.bfloat16())
+    assert scores.dtype is torch.float32
