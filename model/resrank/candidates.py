@@ -95,6 +95,25 @@ class CandidateList:
         return ListTensors(query, passages, features, head.prior(query, passages, features))
 
 
+class UnusableVectorsError(ValueError):
+    """
+    Vectors that are zero or hold NaN or infinite values.
+
+    :param name: of the argument.
+    :param rows: which of its vectors.
+    :param total: how many vectors it has.
+    """
+
+    def __init__(self, name: str, rows: list[int], total: int) -> None:
+        self.name = name
+        self.rows = rows
+        shown = f"{', '.join(map(str, rows[:5]))}{', …' if len(rows) > 5 else ''}"
+        super().__init__(
+            f"{name}: {len(rows)} of {total} vectors are zero or hold NaN or infinite values (rows {shown}): "
+            "encode these texts again"
+        )
+
+
 def as_vectors(values: Any, dimension: int, name: str) -> Float32Array:
     """
     Check vectors and make them unit length.
@@ -103,7 +122,8 @@ def as_vectors(values: Any, dimension: int, name: str) -> Float32Array:
     :param dimension: the expected d.
     :param name: for the error message.
     :returns: (n, d) float32 unit vectors, a copy.
-    :raises ValueError: for a wrong shape, or NaN, infinite or zero vectors; names the rows.
+    :raises ValueError: for a wrong shape.
+    :raises UnusableVectorsError: for NaN, infinite or zero vectors; names the rows.
     """
     if isinstance(values, torch.Tensor):  # on any device, of any dtype; numpy has no bfloat16
         values = values.detach().float().cpu().numpy()
@@ -124,10 +144,5 @@ def as_vectors(values: Any, dimension: int, name: str) -> Float32Array:
     norms = np.linalg.norm(array.astype(np.float64), axis=1)
     bad = ~(np.isfinite(norms) & (norms > 1e-12))
     if bad.any():
-        rows = np.flatnonzero(bad)
-        msg = (
-            f"{name}: {len(rows)} of {len(array)} vectors are zero or hold NaN or infinite values (rows "
-            f"{', '.join(map(str, rows[:5]))}{', …' if len(rows) > 5 else ''}): encode these passages again"
-        )
-        raise ValueError(msg)
+        raise UnusableVectorsError(name, np.flatnonzero(bad).tolist(), len(array))
     return (array / norms[:, None]).astype(np.float32)

@@ -28,7 +28,9 @@ Hits = Sequence[tuple[str, float]]
 
 FEATURES = ("bm25_score", "dense_score", "rrf_score", "bm25_reciprocal_rank", "dense_reciprocal_rank")
 _RRF = FEATURES.index("rrf_score")
-_LARGEST = float(np.finfo(np.float32).max)
+# Scores are 1 at most, or about that. Far larger ones would overflow in the model and turn the whole list into NaN.
+_LARGEST_SCORE = 1e4
+_LARGEST_RANK = float(np.finfo(np.float32).max)
 _META_KEYS = ("bm25_score", "bm25_rank", "dense_score", "dense_rank", "rrf_score")
 
 
@@ -175,10 +177,10 @@ def _number(meta: Mapping[str, Any], key: str) -> float:
     value = meta.get(key)
     if value is None:
         return math.nan
-    # Comparing in float32: what overflows there would turn every score of the list into NaN.
     number = value.item() if isinstance(value, np.generic) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > _LARGEST:
-        msg = f"evidence {key!r} must be a finite number, got {value!r}"
+    largest = _LARGEST_RANK if key.endswith("_rank") else _LARGEST_SCORE
+    if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > largest:
+        msg = f"evidence {key!r} must be a finite number, got {value!r} (scores are 1 at most, or about that)"
         raise ValueError(msg)
     return float(number)
 

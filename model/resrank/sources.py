@@ -59,6 +59,17 @@ BASES = {
 }
 
 
+def identity(source: str) -> str:
+    """
+    Name a model the same way however it was written, without downloading anything.
+
+    :param source: as `resolve` takes it.
+    :returns: the real path of a folder, else the name.
+    """
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if not _is_shipped(source) and folder.is_dir() else source
+
+
 def resolve(
     source: str | Path,
     *,
@@ -78,9 +89,8 @@ def resolve(
     :raises ValueError: when a pinned base does not have the expected content.
     """
     name = str(source)
-    shipped = CHECKPOINTS / name
-    if "/" not in name and (shipped / "config.json").is_file():
-        return shipped
+    if _is_shipped(name):
+        return CHECKPOINTS / name
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
@@ -91,6 +101,10 @@ def resolve(
     known = ", ".join([*sorted(p.name for p in CHECKPOINTS.iterdir() if p.is_dir()), *BASES])
     msg = f"no model {name!r}: expected a folder that exists, a hub id such as 'org/name', or one of {known}"
     raise FileNotFoundError(msg)
+
+
+def _is_shipped(name: str) -> bool:
+    return bool(name) and Path(name).name == name and (CHECKPOINTS / name / "config.json").is_file()
 
 
 def _resolve_base(name: str, base: PinnedBase, *, token: str | None, local_files_only: bool) -> Path:

@@ -185,7 +185,7 @@ def _broken(value: float) -> list[list[float]]:
         (np.ones((3, 31)), "must have the shape (n, 32), got (3, 31): these vectors are not from this model"),
         (np.ones(32), "must have the shape (n, 32), got (32,)"),
         (np.ones((2, 3, 32)), "must have the shape (n, 32), got (2, 3, 32)"),
-        (_broken(NAN), "1 of 4 vectors are zero or hold NaN or infinite values (rows 2): encode these passages again"),
+        (_broken(NAN), "1 of 4 vectors are zero or hold NaN or infinite values (rows 2): encode these texts again"),
         (_broken(INF), "1 of 4 vectors are zero or hold NaN or infinite values (rows 2)"),
         (_broken(0.0), "1 of 4 vectors are zero or hold NaN or infinite values (rows 2)"),
         (_broken(1e300), "1 of 4 vectors are zero or hold NaN or infinite values (rows 2)"),
