@@ -1,0 +1,332 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+The `resrank` command.
+
+Exit codes: 0 done; 1 error; 2 wrong usage; 3 done, but some files could not be read; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+# Before Haystack is imported: a command line that works offline sends nothing anywhere.
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import typer
+
+DEFAULT_STORE = ".resrank/store"
+SOME_FILES_FAILED = 3
+
+app = typer.Typer(
+    name="resrank",
+    help="Index your files and search them: hybrid retrieval, then listwise reranking in one forward pass.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Store = Annotated[
+    Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.", show_default=True)
+]
+Model = Annotated[str, typer.Option("--model", envvar="RESRANK_MODEL", help="Model name, checkpoint folder or hub id.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, …; default: the best one present.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many results.")]
+
+
+def _command(function: Callable[..., int | None]) -> Callable[..., None]:
+    """Turns what users can mend into one line and an exit code; a bug keeps its traceback."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from haystack.core.errors import DeserializationError, PipelineError, PipelineRuntimeError
+
+        from .display import err, fail
+
+        haystack_errors = (DeserializationError, PipelineError, PipelineRuntimeError)
+        _quiet_libraries()
+        try:
+            code = function(*args, **kwargs)
+        except KeyboardInterrupt:
+            err.print("interrupted; what was written stays, and running the same command again goes on from there")
+            raise typer.Exit(130) from None
+        except (OSError, ValueError, RuntimeError, ImportError, *haystack_errors) as error:
+            if os.environ.get("RESRANK_DEBUG"):
+                raise
+            fail(_reason(error))
+            raise typer.Exit(1) from None
+        raise typer.Exit(code or 0)
+
+    return run
+
+
+@app.command()
+@_command
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders: txt, md, html, pdf.")],
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    model: Model = "resrank-mini",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete stored passages that files under these paths no longer hold.")
+    ] = False,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Index files. A second run writes only what is new or changed.
+    """
+    from .display import err, out, print_json, progress_display
+    from .indexing import Indexer
+
+    started = time.perf_counter()
+    handle = _model_parameters(model, device, dtype)
+    with progress_display() as progress:
+        progress("Loading the model", 0, 0)
+        indexer = Indexer(model=handle, store=_store_parameters(store, handle), progress=progress)
+        try:
+            report = indexer.run(paths, prune=prune)
+        finally:
+            indexer.close()
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({**asdict(report), "store": str(store), "seconds": round(seconds, 2)})
+    else:
+        out.print(
+            f"[bold]{report.written}[/] passages written, {report.unchanged} unchanged, from {report.files} files in "
+            f"{seconds:.1f} s; the store [cyan]{store}[/] holds {report.total}."
+        )
+        notes = {
+            "passages were embedded again for the changed model": report.reembedded,
+            "passages were longer than the model reads and were cut": report.truncated,
+            "stale passages were deleted": report.pruned,
+            "stored passages are no longer in these files: delete them with --prune": report.stale,
+            "files of other kinds were skipped": report.skipped_files,
+            "files hold no text": len(report.without_text),
+        }
+        for note, count in notes.items():
+            if count:
+                out.print(f"  {count} {note}")
+    for path, reason in report.failures:
+        err.print(f"[yellow]could not read[/] {path}: {reason}", soft_wrap=True, markup=True)
+    if not report.files and report.failures and not report.total:
+        return 1
+    return SOME_FILES_FAILED if report.failures else 0
+
+
+@app.command()
+@_command
+def search(
+    query: Annotated[str, typer.Argument(help="A question or keywords.")],
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    model: Model = "resrank-mini",
+    top_k: TopK = 10,
+    dense: Annotated[bool, typer.Option("--dense", help="Dense retrieval only, no BM25.")] = False,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Search the store and rerank.
+    """
+    from .display import err, out, print_json, results_table
+    from .loader import load_pipeline
+
+    _require_store(store)
+    handle = _model_parameters(model, device, dtype)
+    pipeline = load_pipeline(
+        "search_dense" if dense else "search",
+        model=handle,
+        store=_store_parameters(store, handle),
+        components={"ranker": {"top_k": top_k}, "retriever": {"top_k": max(100, top_k), "list_depth": max(100, top_k)}},
+    )
+    try:
+        pipeline.warm_up()
+        started = time.perf_counter()
+        documents = pipeline.run({"query": query})["ranker"]["documents"]
+        milliseconds = (time.perf_counter() - started) * 1_000
+    finally:
+        pipeline.close()
+    if as_json:
+        from .display import result_dict
+
+        results = [result_dict(document, rank) for rank, document in enumerate(documents, 1)]
+        print_json({"query": query, "latency_ms": round(milliseconds, 2), "results": results})
+    elif documents:
+        out.print(results_table(documents, query))
+        err.print(f"{len(documents)} results in {milliseconds:.0f} ms", style="dim")
+    else:
+        err.print(f"nothing found: the store {store} holds no passages yet. Index some: resrank index PATH")
+    return 0
+
+
+@app.command()
+@_command
+def info(
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    model: Model = "resrank-mini",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Show model, store and versions.
+    """
+    from rich.table import Table
+
+    from .display import out, print_json
+    from .information import describe
+
+    described = describe(_model_parameters(model, device, dtype), store)
+    if as_json:
+        print_json(described)
+        return 0
+    for section, values in described.items():
+        table = Table(title=section, title_justify="left", show_header=False)
+        for key, value in values.items():
+            table.add_row(key, str(value))
+        out.print(table)
+    return 0
+
+
+@app.command()
+@_command
+def demo(
+    *,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Folder of the demo's store; default: in the user's cache.")
+    ] = None,
+    model: Model = "resrank-mini",
+    top_k: TopK = 3,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """
+    See it work: index the Python standard library and compare BM25, dense retrieval and ResRank.
+    """
+    from .demo import QUESTIONS, Demo, ask, show
+    from .display import err, out, print_json, progress_display
+
+    folder = store if store is not None else _cache_folder() / "demo"
+    handle = _model_parameters(model, device, dtype)
+    demonstration = Demo(model=handle, store=_store_parameters(folder, handle))
+    try:
+        with progress_display() as progress:
+            counts = demonstration.index(progress)
+        if not as_json:
+            out.print(
+                f"{counts['passages']} passages of the Python standard library: {counts['written']} embedded, "
+                f"{counts['unchanged']} already stored ({counts['index_s']:.1f} s)."
+            )
+        comparisons = []
+        for question in QUESTIONS:
+            comparisons.append(demonstration.compare(question, top_k))
+            if not as_json:
+                show(comparisons[-1])
+        if as_json:
+            print_json({"index": counts, "comparisons": [c.to_dict() for c in comparisons]})
+            return 0
+        out.print(
+            "Each ResRank answer is one forward pass over up to 100 stored vectors: no passage text was read again.\n"
+            "Search your own files:\n"
+            "  [bold]resrank index[/] PATH\n"
+            '  [bold]resrank search[/] "your question"'
+        )
+        if sys.stdin.isatty() and err.is_terminal:
+            ask(demonstration, top_k)
+    finally:
+        demonstration.close()
+    return 0
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if show_version:
+        try:
+            print(version("resrank"))  # noqa: T201 - what programs read
+        except PackageNotFoundError:
+            print("unknown")  # noqa: T201
+        raise typer.Exit
+
+
+def main() -> None:
+    """
+    Entry point of the installed command.
+    """
+    app()
+
+
+def _reason(error: BaseException) -> str:
+    # Haystack wraps what a component raised into several lines; the component's own text says what to do.
+    while isinstance(error.__cause__, OSError | ValueError | RuntimeError | ImportError | TypeError):
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _model_parameters(model: str, device: str | None, dtype: str) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"model": model, "dtype": dtype}
+    if device is not None:
+        parameters["device"] = {"type": "single", "device": device}
+    return parameters
+
+
+def _store_parameters(store: Path, model: dict[str, Any]) -> dict[str, Any]:
+    from haystack_integrations.common.resrank import ResRankModel
+
+    loaded = ResRankModel.from_dict(
+        {"type": "haystack_integrations.common.resrank.model.ResRankModel", "init_parameters": dict(model)}
+    ).load("encoder")
+    _kept.append(loaded)
+    return {"path": str(store), "embedding_dim": loaded.dimension}
+
+
+# The model stays loaded between reading its dimension and the pipeline that uses it.
+_kept: list[Any] = []
+
+
+def _require_store(store: Path) -> None:
+    if not store.is_dir():
+        msg = f"there is no store at {store}: index some files first (resrank index PATH), or name one with --store"
+        raise FileNotFoundError(msg)
+
+
+def _cache_folder() -> Path:
+    if platform.system() == "Windows":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "resrank"
+
+
+def _quiet_libraries() -> None:
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("haystack").setLevel(logging.ERROR)
+    logging.getLogger("haystack_integrations").setLevel(logging.WARNING)
+    logging.getLogger("pypdf").setLevel(logging.ERROR)
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)

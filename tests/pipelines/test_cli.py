@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from resrank_pipelines import cli
+
+
+@pytest.fixture
+def resrank(tmp_path: Path, tiny_safe_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the command with the tiny model and a store of its own; gives the result."""
+    monkeypatch.setenv("RESRANK_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("RESRANK_MODEL", str(tiny_safe_checkpoint))
+    monkeypatch.setenv("COLUMNS", "120")
+    runner = CliRunner()
+
+    def run(*arguments: str) -> Any:
+        return runner.invoke(cli.app, list(arguments), catch_exceptions=False)
+
+    return run
+
+
+def test_index_then_search(resrank, source_folder):
+    indexed = resrank("index", str(source_folder))
+    assert indexed.exit_code == 0, indexed.output
+    assert "3 passages written, 0 unchanged, from 3 files" in " ".join(indexed.stdout.split())
+    found = resrank("search", "how do I parse a date?", "--top-k", "2")
+    assert found.exit_code == 0, found.output
+    assert "2 results in" in found.stderr
+    assert "how do I parse a date?" in found.stdout
+
+
+def test_json_is_one_document_on_stdout(resrank, source_folder):
+    report = json.loads(resrank("index", str(source_folder), "--json").stdout)
+    assert (report["written"], report["total"], report["failures"]) == (3, 3, [])
+    answer = json.loads(resrank("search", "capital of France", "--json").stdout)
+    assert answer["query"] == "capital of France"
+    assert [r["rank"] for r in answer["results"]] == [1, 2, 3]
+    assert {"score", "retrieval_rank", "retrieval_score", "id", "content", "meta"} < set(answer["results"][0])
+    assert "embedding" not in json.dumps(answer)
+    facts = json.loads(resrank("info", "--json").stdout)
+    assert facts["store"]["passages"] == 3
+    assert facts["store"]["same_model"] is True
+    assert facts["model"]["dimension"] == 32
+
+
+def test_dense_search(resrank, source_folder):
+    resrank("index", str(source_folder))
+    answer = json.loads(resrank("search", "bread", "--dense", "--json").stdout)
+    scores = [r["retrieval_score"] for r in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_bad_file_makes_exit_code_3_and_the_rest_is_indexed(resrank, source_folder):
+    (source_folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    done = resrank("index", str(source_folder))
+    assert done.exit_code == 3
+    assert "broken.pdf" in done.stderr.replace("\n", "")
+    assert "3 passages written" in done.stdout
+
+
+def test_a_missing_path_alone_is_an_error(resrank, tmp_path):
+    done = resrank("index", str(tmp_path / "nowhere"))
+    assert done.exit_code == 1
+    assert "no such file or folder" in done.stderr
+
+
+def test_search_without_a_store_says_how_to_make_one(resrank):
+    done = resrank("search", "x")
+    assert done.exit_code == 1
+    assert "resrank index PATH" in done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.output
+
+
+def test_search_on_an_empty_store_says_so(resrank, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert resrank("index", str(tmp_path / "empty")).exit_code == 0
+    done = resrank("search", "x")
+    assert done.exit_code == 0
+    assert "holds no passages yet" in " ".join(done.stderr.split())
+
+
+def test_a_blank_query_is_one_line(resrank, source_folder):
+    resrank("index", str(source_folder))
+    done = resrank("search", "   ")
+    assert done.exit_code == 1
+    assert "error: the query is blank" in done.stderr
+
+
+@pytest.mark.parametrize("query", ["the of and", "🚀", "[bold]x[/bold]", "a" * 5_000])
+def test_odd_queries_are_answered(resrank, source_folder, query):
+    resrank("index", str(source_folder))
+    assert resrank("search", query).exit_code == 0
+
+
+def test_an_unknown_model_says_what_there_is(resrank):
+    done = resrank("info", "--model", "no-such-model")
+    assert done.exit_code == 1
+    assert "resrank-mini" in done.stderr
+
+
+def test_wrong_usage_is_exit_code_2(resrank):
+    assert resrank("index").exit_code == 2
+    assert resrank("search", "x", "--top-k", "0").exit_code == 2
+
+
+def test_a_store_of_another_dimension_is_refused_and_kept(resrank, source_folder):
+    resrank("index", str(source_folder))
+    done = resrank("index", str(source_folder), "--model", "resrank-mini")
+    assert done.exit_code == 1
+    assert "embedding_dim" in done.stderr
+    assert json.loads(resrank("info", "--json").stdout)["store"]["passages"] == 3
+
+
+def test_interrupt_is_one_line_and_exit_code_130(resrank, source_folder, monkeypatch):
+    from resrank_pipelines.indexing import Indexer
+
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Indexer, "write", interrupted)
+    done = resrank("index", str(source_folder))
+    assert done.exit_code == 130
+    assert "running the same command again goes on" in " ".join(done.stderr.split())
+
+
+def test_version(resrank):
+    assert resrank("--version").stdout.strip()
+
+
+def test_demo_compares_the_systems_and_reuses_what_is_there(resrank, tmp_path, monkeypatch):
+    from haystack import Document
+
+    from resrank_pipelines import demo
+
+    passages = [
+        Document(
+            content=f"def mod.f{n}()\nParses {word} number {n}.", meta={"title": f"mod.f{n}", "file_path": "mod.py"}
+        )
+        for n, word in enumerate(["dates", "commands", "trees", "lists", "requests", "caches"] * 5)
+    ]
+    monkeypatch.setattr(demo, "harvest", lambda: passages)
+    first = resrank("demo", "--store", str(tmp_path / "demo"))
+    assert first.exit_code == 0, first.output
+    for name in ("BM25", "dense", "ResRank"):
+        assert first.stdout.count(name) >= len(demo.QUESTIONS)
+    assert "30 embedded, 0 already stored" in " ".join(first.stdout.split())
+    assert "resrank index" in first.stdout
+    second = json.loads(resrank("demo", "--store", str(tmp_path / "demo"), "--json").stdout)
+    assert (second["index"]["written"], second["index"]["unchanged"]) == (0, 30)
+    systems = second["comparisons"][0]["systems"]
+    assert all(systems[name]["latency_ms"] > 0 and systems[name]["results"] for name in systems)

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+kill -9 at random moments of `resrank index`, in real processes.
+
+Every batch that the command told as embedded is acknowledged: it must be there after the kill, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
+
+FILES, PARAGRAPHS = 30, 40
+ACKNOWLEDGED = re.compile(r"Embedding passages: (\d+) of (\d+)")
+COMMAND = [sys.executable, "-c", "from resrank_pipelines.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    for n in range(FILES):
+        text = "\n\n".join(f"File {n} paragraph {p}. " + f"word{p} " * 100 for p in range(PARAGRAPHS))
+        (folder / f"{n}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def contents(store: Path) -> dict[str, Any]:
+    opened = QdrantEdgeDocumentStore(path=str(store), embedding_dim=32)
+    try:
+        found = {}
+        for document in opened.filter_documents():
+            assert document.content, "half a document"
+            assert len(document.embedding) == 32
+            assert document.sparse_embedding.indices
+            assert document.meta["resrank"]["fingerprint"]
+            found[document.id] = (document.content, tuple(document.embedding), document.meta["file_path"])
+        assert opened.count_documents() == len(found)
+        return found
+    finally:
+        opened.close()
+
+
+def index(files: Path, store: Path, model: Path) -> subprocess.Popen[str]:
+    arguments = ["index", str(files), "--store", str(store), "--model", str(model), "--dtype", "float32"]
+    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def kill_at_random(process: subprocess.Popen[str], chance: random.Random) -> int:
+    """Kill after a random number of acknowledgements and a random moment more; how many passages were acknowledged."""
+    acknowledged, wanted = 0, chance.randrange(0, 6)
+    assert process.stderr is not None
+    for line in process.stderr:
+        match = ACKNOWLEDGED.search(line)
+        if match:
+            acknowledged = int(match[1])
+            wanted -= 1
+        if wanted <= 0:
+            time.sleep(chance.random() * 0.2)
+            break
+    process.send_signal(signal.SIGKILL)
+    # What was told before the kill may still be in the pipe.
+    for line in process.stderr:
+        match = ACKNOWLEDGED.search(line)
+        if match:
+            acknowledged = int(match[1])
+    process.wait()
+    return acknowledged
+
+
+def killed_runs(times: int, files: Path, tmp_path: Path, model: Path) -> None:
+    chance = random.Random(20)
+    undisturbed = tmp_path / "undisturbed"
+    assert index(files, undisturbed, model).wait() == 0
+    expected = contents(undisturbed)
+    assert len(expected) >= FILES * PARAGRAPHS / 2
+    store = tmp_path / "store"
+    there: dict[str, Any] = {}
+    for _ in range(times):
+        acknowledged = kill_at_random(index(files, store, model), chance)
+        found = contents(store)
+        assert set(there) <= set(found), "an acknowledged document was lost"
+        assert len(found) >= len(there) + acknowledged
+        assert all(found[id_] == expected[id_] for id_ in found)
+        there = found
+        if len(there) == len(expected):  # complete: begin again, so that every kill meets work
+            store = tmp_path / f"store-{chance.random()}"
+            there = {}
+    assert index(files, store, model).wait() == 0
+    assert contents(store) == expected
+
+
+def test_a_kill_loses_nothing_acknowledged(many_files, tmp_path, tiny_safe_checkpoint):
+    killed_runs(1, many_files, tmp_path, tiny_safe_checkpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+def test_twenty_kills_lose_nothing_acknowledged(many_files, tmp_path, tiny_safe_checkpoint):
+    killed_runs(20, many_files, tmp_path, tiny_safe_checkpoint)
+
+
+def test_a_second_process_is_told_who_holds_the_store(many_files, tmp_path, tiny_safe_checkpoint):
+    store = QdrantEdgeDocumentStore(path=str(tmp_path / "held"), embedding_dim=32)
+    assert store.count_documents() == 0
+    try:
+        process = index(many_files, tmp_path / "held", tiny_safe_checkpoint)
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        store.close()
+    assert process.returncode == 1
+    assert "another process" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_ends_in_one_line_and_the_next_run_finishes(many_files, tmp_path, tiny_safe_checkpoint):
+    store = tmp_path / "store"
+    process = index(many_files, store, tiny_safe_checkpoint)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if ACKNOWLEDGED.search(line):
+            break
+    process.send_signal(signal.SIGINT)
+    stderr = process.stderr.read()
+    assert process.wait() == 130, stderr
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    written = len(contents(store))
+    assert written >= 128
+    assert index(many_files, store, tiny_safe_checkpoint).wait() == 0
+    assert len(contents(store)) > written
