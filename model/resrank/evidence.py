@@ -19,7 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ _RRF = FEATURES.index("rrf_score")
 # Scores are 1 at most, or about that. Far larger ones would overflow in the model and turn the whole list into NaN.
 _LARGEST_SCORE = 1e4
 _LARGEST_RANK = float(np.finfo(np.float32).max)
+_PLAIN = (float, int)
+_UNKNOWN = (math.nan,) * len(FEATURES)
 _META_KEYS = ("bm25_score", "bm25_rank", "dense_score", "dense_rank", "rrf_score")
 
 
@@ -78,19 +80,18 @@ class Evidence:
         return self.features[:, _RRF]
 
 
-@dataclass(frozen=True)
-class FusedCandidate:
+class FusedCandidate(NamedTuple):
     """
     One candidate of a fused pool.
 
     :param id: of the passage.
     :param score: RRF score, between 0 and 2 / (k + 1).
-    :param meta: the evidence as plain values for a document's meta.
+    :param meta: the evidence as plain values for a document's meta; `None` for what is not known.
     """
 
     id: str
     score: float
-    meta: dict[str, str | float | int]
+    meta: dict[str, str | float | int | None]
 
 
 def query_hash(query: str) -> str:
@@ -123,23 +124,25 @@ def fuse(query: str, *, bm25: Hits, dense: Hits, rrf_k: int = 60, top_k: int | N
     hashed = query_hash(query)
     best = max((score for _, score in bm25), default=0.0)
     lexical, semantic = _ranked(bm25), _ranked(dense)
+    fused: dict[str, float] = {}
+    for ranked in (lexical, semantic):
+        for id_, (rank, _) in ranked.items():
+            fused[id_] = fused.get(id_, 0.0) + 1.0 / (rrf_k + rank)
+    best_first = sorted(fused.items(), key=lambda item: (-item[1], item[0]))
     candidates = []
-    for id_ in {**lexical, **semantic}:
+    for id_, rrf in best_first[:top_k]:
         bm25_rank, bm25_score = lexical.get(id_, (0, 0.0))
-        dense_rank, dense_score = semantic.get(id_, (0, math.nan))
-        rrf = sum(1.0 / (rrf_k + rank) for rank in (bm25_rank, dense_rank) if rank)
-        meta: dict[str, str | float | int] = {
+        dense_rank, dense_score = semantic.get(id_, (0, None))
+        meta: dict[str, str | float | int | None] = {
             "query": hashed,
             "bm25_score": bm25_score / best if best > 0 else 0.0,
             "bm25_rank": bm25_rank,
             "dense_rank": dense_rank,
+            "dense_score": dense_score,
             "rrf_score": rrf * (rrf_k + 1) / 2,
         }
-        if dense_rank:
-            meta["dense_score"] = dense_score
         candidates.append(FusedCandidate(id_, rrf, meta))
-    candidates.sort(key=lambda c: (-c.score, c.id))
-    return candidates if top_k is None else candidates[:top_k]
+    return candidates
 
 
 def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) -> tuple[Evidence, int]:
@@ -152,7 +155,7 @@ def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) ->
     :raises ValueError: when a value is not a number.
     """
     hashed = query_hash(query)
-    evidence = Evidence(hashed, np.full((len(metas), len(FEATURES)), np.nan, dtype=np.float32))
+    rows = [_UNKNOWN] * len(metas)
     foreign = 0
     for row, meta in enumerate(metas):
         if not meta or "query" not in meta:
@@ -160,9 +163,9 @@ def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) ->
         if meta["query"] != hashed:
             foreign += 1
             continue
-        bm25_score, bm25_rank, dense_score, dense_rank, rrf = (_number(meta, key) for key in _META_KEYS)
-        evidence.features[row] = (bm25_score, dense_score, rrf, _reciprocal(bm25_rank), _reciprocal(dense_rank))
-    return evidence, foreign
+        bm25_score, bm25_rank, dense_score, dense_rank, rrf = [_number(meta, key) for key in _META_KEYS]
+        rows[row] = (bm25_score, dense_score, rrf, _reciprocal(bm25_rank), _reciprocal(dense_rank))
+    return Evidence(hashed, np.array(rows, dtype=np.float32).reshape(-1, len(FEATURES))), foreign
 
 
 def _ranked(hits: Hits) -> dict[str, tuple[int, float]]:
@@ -177,6 +180,8 @@ def _number(meta: Mapping[str, Any], key: str) -> float:
     value = meta.get(key)
     if value is None:
         return math.nan
+    if type(value) in _PLAIN and abs(value) <= _LARGEST_SCORE:  # nearly all of them
+        return float(value)
     number = value.item() if isinstance(value, np.generic) else value
     largest = _LARGEST_RANK if key.endswith("_rank") else _LARGEST_SCORE
     if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > largest:

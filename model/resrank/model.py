@@ -27,6 +27,7 @@ from .encoder import Encoder, Float32Array, TruncationReport
 from .evidence import Evidence
 from .head import Head
 from .lexical import LexicalEncoder
+from .query_memory import QueryMemory
 from .reranker import Prompt, Reranker
 from .runtime import Runtime
 from .windows import score_in_windows
@@ -66,6 +67,7 @@ class ResRank:
         self._reranker: Reranker | None = None
         self._head: Head | None = None
         self._lexical: LexicalEncoder | None = None
+        self._queries = QueryMemory()
 
     # ------------------------------------------------------------------------------------------------ load and save
 
@@ -219,7 +221,8 @@ class ResRank:
         """
         with self._lock:
             if self._encoder is None:
-                self._encoder, self._fingerprint = self._checkpoint.load_encoder(self.runtime)
+                with torch.inference_mode(False):  # also when the first call is a rerank: weights must be trainable
+                    self._encoder, self._fingerprint = self._checkpoint.load_encoder(self.runtime)
                 self._config = replace(self._config, encoder=self._encoder.resolved_config(self._config.encoder))
             return self._encoder
 
@@ -232,8 +235,9 @@ class ResRank:
         """
         with self._lock:
             if self._reranker is None:
-                reranker = self._checkpoint.load_reranker(self.encoder, self.runtime)
-                self._head = self._checkpoint.load_head(self.encoder, reranker, self.runtime)
+                with torch.inference_mode(False):
+                    reranker = self._checkpoint.load_reranker(self.encoder, self.runtime)
+                    self._head = self._checkpoint.load_head(self.encoder, reranker, self.runtime)
                 self._reranker = reranker
             return self._reranker
 
@@ -305,6 +309,8 @@ class ResRank:
         """
         Encode queries.
 
+        The last ones that came alone are remembered: retriever and ranker of one request encode a query once.
+
         :param queries: a list of texts.
         :param tokens_per_batch: padded tokens in one forward pass; `None` takes the device's default.
         :param progress_bar: show one when it takes over two seconds.
@@ -314,6 +320,13 @@ class ResRank:
         :raises ValueError: when a text is not valid Unicode (a lone surrogate).
         """
         return self._encode(queries, "queries", tokens_per_batch, report, progress_bar=progress_bar)
+
+    def forget_queries(self) -> None:
+        """
+        Drop the remembered query vectors, so that the next query is encoded: for measuring.
+        """
+        with self._lock:
+            self._queries.clear()
 
     def encode_passages(
         self,
@@ -421,13 +434,20 @@ class ResRank:
         counted = report if report is not None else TruncationReport()
         is_query = kind == "queries"
         with self._lock:
-            vectors = self.encoder.encode(
-                texts,
-                is_query=is_query,
-                tokens_per_batch=tokens_per_batch,
-                progress_bar=progress_bar,
-                report=counted,
-            )
+            known = self._queries.get(texts[0], self.encoder) if is_query and len(texts) == 1 else None
+            if known is not None:
+                vectors = known[0][None]
+                counted.add([known[1]])
+            else:
+                vectors = self.encoder.encode(
+                    texts,
+                    is_query=is_query,
+                    tokens_per_batch=tokens_per_batch,
+                    progress_bar=progress_bar,
+                    report=counted,
+                )
+                if is_query and len(texts) == 1:
+                    self._queries.put(texts[0], vectors[0], counted.cut_per_text[0])
         if report is None and counted.truncated:
             logger.warning(
                 "%d of %d %s were longer than %d tokens and were cut (%d tokens in all)",

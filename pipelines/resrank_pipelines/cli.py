@@ -295,9 +295,9 @@ def _model_parameters(model: str, device: str | None, dtype: str) -> dict[str, A
 def _store_parameters(store: Path, model: dict[str, Any]) -> dict[str, Any]:
     from haystack_integrations.common.resrank import ResRankModel
 
-    loaded = ResRankModel.from_dict(
-        {"type": "haystack_integrations.common.resrank.model.ResRankModel", "init_parameters": dict(model)}
-    ).load("encoder")
+    from .loader import MODEL_TYPE
+
+    loaded = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)}).load("encoder")
     _kept.append(loaded)
     return {"path": str(store), "embedding_dim": loaded.dimension}
 

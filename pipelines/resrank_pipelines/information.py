@@ -14,6 +14,8 @@ from typing import Any
 from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 
+from .loader import MODEL_TYPE
+
 _PACKAGES = ("resrank", "haystack-ai", "qdrant-edge-py", "qdrant-haystack", "torch", "transformers")
 
 
@@ -25,9 +27,7 @@ def describe(model: dict[str, Any], store: Path) -> dict[str, dict[str, Any]]:
     :param store: the store's folder; it need not exist.
     :returns: plain values by section.
     """
-    handle = ResRankModel.from_dict(
-        {"type": "haystack_integrations.common.resrank.model.ResRankModel", "init_parameters": dict(model)}
-    )
+    handle = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)})
     loaded = handle.load("encoder")
     config = loaded.config
     return {

@@ -15,7 +15,7 @@ from haystack import Pipeline
 
 DEFINITIONS = Path(__file__).parent / "definitions"
 
-_MODEL = "haystack_integrations.common.resrank.model.ResRankModel"
+MODEL_TYPE = "haystack_integrations.common.resrank.model.ResRankModel"
 _EDGE = "haystack_integrations.document_stores.resrank.document_store.QdrantEdgeDocumentStore"
 _SERVER = "haystack_integrations.document_stores.qdrant.document_store.QdrantDocumentStore"
 
@@ -63,7 +63,7 @@ def read_definition(
     """
     parsed = yaml.safe_load(definition_path(name).read_text(encoding="utf-8"))
     definition = {key: value for key, value in parsed.items() if not key.startswith("x-")}
-    changes = {_MODEL: model or {}, _EDGE: store or {}, _SERVER: store or {}}
+    changes = {MODEL_TYPE: model or {}, _EDGE: store or {}, _SERVER: store or {}}
 
     def change(node: dict[str, Any]) -> dict[str, Any]:
         extra = changes.get(node.get("type", ""))

@@ -80,9 +80,11 @@ def test_a_query_is_all_a_caller_writes(name, filled_store: Path, tiny_safe_chec
         name, model={"model": str(tiny_safe_checkpoint)}, store={"path": str(filled_store), "embedding_dim": 32}
     )
     try:
-        documents = pipeline.run({"query": "how do I parse a date?"})["ranker"]["documents"]
+        answer = pipeline.run({"query": "how do I parse a date?"})
     finally:
         pipeline.close()
+    assert list(answer) == ["ranker"]  # no vectors in what a server would send
+    documents = answer["ranker"]["documents"]
     assert 0 < len(documents) <= 10
     assert all(d.embedding is None for d in documents)
     assert [d.score for d in documents] == sorted((d.score for d in documents), reverse=True)

@@ -32,12 +32,12 @@ def test_entry_is_what_is_there():
 
 def test_with_entry_adds_and_replaces_without_changing_the_document():
     document = Document(content="a", meta={"k": 1, "resrank": {"x": 1, "y": 2}})
-    assert with_entry(document, y=3, z=4) == {"k": 1, "resrank": {"x": 1, "y": 3, "z": 4}}
+    assert with_entry(document, {"y": 3, "z": 4}) == {"k": 1, "resrank": {"x": 1, "y": 3, "z": 4}}
     assert document.meta == {"k": 1, "resrank": {"x": 1, "y": 2}}
 
 
 def test_with_entry_replaces_a_value_of_another_kind():
-    assert with_entry(Document(content="a", meta={"resrank": 5}), x=1) == {"resrank": {"x": 1}}
+    assert with_entry(Document(content="a", meta={"resrank": 5}), {"x": 1}) == {"resrank": {"x": 1}}
 
 
 def test_vectors_of_this_model_pass():

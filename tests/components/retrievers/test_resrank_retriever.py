@@ -63,13 +63,21 @@ def ids(documents: list[Document]) -> list[str]:
             "list_depth": 9,
             "filters": {"field": "meta.topic", "operator": "==", "value": "odd"},
             "filter_policy": "merge",
+            "return_query_embedding": False,
         },
     ],
     ids=["defaults", "all"],
 )
 @pytest.mark.parametrize("kind", ["edge", "server"])
 def test_round_trip_keeps_every_parameter(kind: str, parameters: dict[str, Any], open_store: Callable[..., Any]):
-    defaults = {"mode": "hybrid", "top_k": 100, "list_depth": 100, "filters": None, "filter_policy": "replace"}
+    defaults = {
+        "mode": "hybrid",
+        "top_k": 100,
+        "list_depth": 100,
+        "filters": None,
+        "filter_policy": "replace",
+        "return_query_embedding": True,
+    }
     store = open_store(kind)
     first = component_to_dict(ResRankRetriever(document_store=store, model="org/name", **parameters), "retriever")
     expected = {

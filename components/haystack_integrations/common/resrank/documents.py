@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from haystack import Document
+
+from .stored_meta import StoredMeta
 
 META_KEY = "resrank"
 FINGERPRINT = "fingerprint"
@@ -29,7 +31,7 @@ def entry(document: Document) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def with_entry(document: Document, **values: Any) -> dict[str, Any]:
+def with_entry(document: Document, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     A document's meta with more in its entry.
 
@@ -37,7 +39,11 @@ def with_entry(document: Document, **values: Any) -> dict[str, Any]:
     :param values: to add or replace.
     :returns: a new meta.
     """
-    return {**document.meta, META_KEY: {**entry(document), **values}}
+    merged = StoredMeta(entry(document))
+    merged.update(values)
+    meta = StoredMeta(document.meta)
+    meta[META_KEY] = merged
+    return meta
 
 
 def check_vectors(documents: Sequence[Document], fingerprint: str, dimension: int) -> None:

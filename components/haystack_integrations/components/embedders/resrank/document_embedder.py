@@ -109,7 +109,7 @@ class ResRankDocumentEmbedder(ModelUser):
         sparse = self._sparse(texts)
         embedded = []
         for document, vector, cut in zip(documents, vectors, report.cut_per_text, strict=True):
-            meta = with_entry(document, **{FINGERPRINT: engine.fingerprint, TRUNCATED_TOKENS: cut})
+            meta = with_entry(document, {FINGERPRINT: engine.fingerprint, TRUNCATED_TOKENS: cut})
             if not cut:  # nor keep the mark of an earlier run with a shorter limit
                 del meta[META_KEY][TRUNCATED_TOKENS]
             embedded.append(

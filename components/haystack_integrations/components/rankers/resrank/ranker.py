@@ -187,7 +187,7 @@ class ResRankRanker(ModelUser):
         return replace(
             document,
             score=score,
-            meta=with_entry(document, **first),
+            meta=with_entry(document, first),
             embedding=document.embedding if self.return_embedding else None,
             sparse_embedding=document.sparse_embedding if self.return_embedding else None,
         )

@@ -53,7 +53,17 @@ class FirstStage(Protocol):
         Get what was found.
 
         :param ids: from the lists of the last search by this object.
-        :returns: documents in that order.
+        :returns: documents in that order, without those that were deleted meanwhile.
+        """
+
+    def completed(self, document: Document, score: float, meta: dict[str, Any]) -> Document:
+        """
+        Give a document what the search found about it.
+
+        :param document: from `documents`.
+        :param score: of the first stage.
+        :param meta: with the evidence.
+        :returns: the document, without its sparse vector, which no later component needs.
         """
 
 
@@ -82,6 +92,11 @@ class _EdgeStage:
     def documents(self, ids: list[str]) -> list[Document]:
         return self._store.get_documents_by_id(ids, return_embedding=True, return_sparse_embedding=False)
 
+    def completed(self, document: Document, score: float, meta: dict[str, Any]) -> Document:
+        # The store has just made it and nobody else holds it: filling it in costs a tenth of making another one.
+        vars(document).update(score=score, meta=meta)
+        return document
+
 
 class _ServerStage:
     def __init__(self, store: QdrantDocumentStore) -> None:
@@ -104,6 +119,9 @@ class _ServerStage:
 
     def documents(self, ids: list[str]) -> list[Document]:
         return [self._found[id_] for id_ in ids]
+
+    def completed(self, document: Document, score: float, meta: dict[str, Any]) -> Document:
+        return replace(document, score=score, meta=meta, sparse_embedding=None)
 
     def _hits(self, documents: list[Document]) -> Hits:
         self._found.update((document.id, document) for document in documents)

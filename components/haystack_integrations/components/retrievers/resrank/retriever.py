@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -60,6 +59,7 @@ class ResRankRetriever(ModelUser):
         list_depth: int = 100,
         filters: dict[str, Any] | None = None,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
+        return_query_embedding: bool = True,
     ) -> None:
         """
         Create the retriever; nothing loads or opens yet.
@@ -71,6 +71,8 @@ class ResRankRetriever(ModelUser):
         :param list_depth: how many of each list are fused; in the other modes `top_k` alone counts.
         :param filters: Haystack filters for every query.
         :param filter_policy: whether run-time filters replace these or are merged with them.
+        :param return_query_embedding: give `query_embedding` too. A pipeline that does not connect it should say no:
+            Haystack returns every output that nobody takes.
         :raises TypeError: for another kind of store.
         :raises ValueError: for wrong values, or a store whose settings do not serve the mode.
         """
@@ -86,6 +88,7 @@ class ResRankRetriever(ModelUser):
         self.top_k = top_k
         self.list_depth = list_depth
         self.filters = filters
+        self.return_query_embedding = return_query_embedding
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
 
     @component.output_types(documents=list[Document], query_embedding=list[float])
@@ -97,8 +100,8 @@ class ResRankRetriever(ModelUser):
         :param filters: Haystack filters.
         :param top_k: how many documents to return.
         :returns: `documents` with vectors, by (score descending, id): the RRF score in `hybrid` mode, the cosine in
-            `dense` mode, the BM25 score in `bm25` mode. `query_embedding`: d floats, for the ranker; not in
-            `bm25` mode, which encodes nothing.
+            `dense` mode, the BM25 score in `bm25` mode. `query_embedding`: d floats; not in `bm25` mode,
+            which encodes nothing. The ranker does without it: the model remembers the queries that it encoded last.
         :raises TypeError: when the query is not a string.
         :raises ValueError: for a blank query, a bad `top_k`, or a store that holds another model's vectors.
         """
@@ -120,7 +123,11 @@ class ResRankRetriever(ModelUser):
         else:
             documents = self._hybrid(query, vector, stage, chosen, limit)
         check_vectors(documents, engine.fingerprint, engine.dimension)
-        return {"documents": documents, "query_embedding": vector}
+        return (
+            {"documents": documents, "query_embedding": vector}
+            if self.return_query_embedding
+            else {"documents": documents}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -137,6 +144,7 @@ class ResRankRetriever(ModelUser):
             list_depth=self.list_depth,
             filters=self.filters,
             filter_policy=self.filter_policy.value,
+            return_query_embedding=self.return_query_embedding,
         )
 
     @classmethod
@@ -183,7 +191,7 @@ class ResRankRetriever(ModelUser):
     @staticmethod
     def _scored(hits: Hits, stage: FirstStage) -> list[Document]:
         scores = dict(hits)
-        return [replace(d, score=scores[d.id], sparse_embedding=None) for d in stage.documents(list(scores))]
+        return [stage.completed(d, scores[d.id], d.meta) for d in stage.documents(list(scores))]
 
     def _hybrid(
         self,
@@ -198,17 +206,10 @@ class ResRankRetriever(ModelUser):
         engine = self._loaded()
         lists = stage.search(vector, self._terms(query), filters, self.list_depth)
         fused = fuse(query, bm25=lists.bm25 or [], dense=lists.dense or [], rrf_k=engine.config.rrf_k, top_k=limit)
-        found = {document.id: document for document in stage.documents([candidate.id for candidate in fused])}
+        kept = {candidate.id: candidate for candidate in fused}
         return [
-            replace(
-                found[candidate.id],
-                score=candidate.score,
-                sparse_embedding=None,
-                # A score that is not known replaces one that was stored with the document, too.
-                meta=with_entry(found[candidate.id], **{"dense_score": None, **candidate.meta}),
-            )
-            for candidate in fused
-            if candidate.id in found  # one may be deleted between the two reads
+            stage.completed(document, kept[document.id].score, with_entry(document, kept[document.id].meta))
+            for document in stage.documents(list(kept))
         ]
 
     def _terms(self, query: str) -> SparseEmbedding:
