@@ -180,6 +180,7 @@ def save_checkpoint(folder: Path, config: ResRankConfig, encoder: Encoder, reran
     :param head: goes to `head.safetensors`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
     encoder.save(folder / "encoder")
     reranker_folder = folder / "reranker"
     reranker_folder.mkdir(exist_ok=True)
@@ -195,6 +196,25 @@ def save_checkpoint(folder: Path, config: ResRankConfig, encoder: Encoder, reran
     save_file(head_state, folder / "head.safetensors", metadata={"format": "pt"})
     # The config comes last: a folder with one is complete.
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def write_card(folder: Path, config: ResRankConfig, fingerprint: str) -> None:
+    """
+    Write a model card that says what is known without being told.
+
+    :param folder: of the checkpoint.
+    :param config: of the model.
+    :param fingerprint: of its encoder.
+    """
+    encoder = config.encoder
+    text = (
+        "---\nlibrary_name: resrank\npipeline_tag: text-ranking\n---\n\n# A ResRank model\n\n"
+        f"Mode `{config.mode}`, {config.reranker.attention} attention. Encoder: {encoder.pooling} pooling, passages of "
+        f"up to {encoder.max_length} tokens, fingerprint `{fingerprint}`.\n\n"
+        '```python\nfrom resrank import ResRank\n\nmodel = ResRank.from_pretrained("this folder")\n```\n\n'
+        "Data, licences, recipe and figures: to be written by whoever publishes it.\n"
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def shares_embeddings(encoder: Encoder, reranker: Reranker) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,7 @@ class Encoder(nn.Module):
         tokens_per_batch: int | None = None,
         progress_bar: bool = False,
         report: TruncationReport | None = None,
+        lock: AbstractContextManager[Any] | None = None,
     ) -> Float32Array:
         """
         Encode texts.
@@ -180,16 +182,21 @@ class Encoder(nn.Module):
             tried again when a GPU runs out of memory.
         :param progress_bar: show one when the work takes over two seconds.
         :param report: filled with what was cut.
+        :param lock: held for the tokeniser and for each forward pass, and free between them, so that a long job lets
+            others in; may be entered again by the thread that holds it.
         :returns: (len(texts), dimension) float32 unit vectors in input order.
         """
-        ids, cut = self.tokenize(texts, is_query=is_query)
+        held = lock if lock is not None else nullcontext()
+        with held:
+            ids, cut = self.tokenize(texts, is_query=is_query)
         if report is not None:
             report.add(cut)
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         budget = tokens_per_batch if tokens_per_batch is not None else TOKENS_PER_BATCH.get(self.device.type, 8_192)
         with tqdm(total=len(texts), desc="Encoding", unit="text", delay=2, disable=not progress_bar) as bar:
             for batch in token_budget_batches([len(i) for i in ids], budget):
-                vectors[batch] = self._encode_batch([ids[i] for i in batch])
+                with held:
+                    vectors[batch] = self._encode_batch([ids[i] for i in batch])
                 bar.update(len(batch))
         return vectors
 

@@ -78,6 +78,17 @@ class Head(nn.Module):
             self.output_projection = nn.Linear(reranker_dim, encoder_dim, bias=False)
             _orthogonal(self.output_projection)
 
+    @property
+    def is_safe_start(self) -> bool:
+        """
+        Whether the reranker's output has no weight, so that the order is the first stage's.
+
+        :returns: always false in `paper` mode.
+        """
+        if self.mode == "paper":
+            return False
+        return not bool(self.query_out.weight.any()) and not bool(self.passage_out.weight.any())
+
     def slots(self, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """
         Inputs of the passage slots.
@@ -141,8 +152,9 @@ class Head(nn.Module):
             return self.score_scale * cosine
         if not bool(known.all()):
             rrf = torch.where(known, rrf, _virtual_rrf(cosine, known, self.rrf_k))
-        # In float64, so that rounding never swaps two candidates of the first stage.
-        return (self.prior_scale.double() * torch.log(rrf.double().clamp(min=1e-9))).float()
+        # In float64 where the device has it, so that rounding never swaps two candidates of the first stage.
+        exact = torch.float32 if rrf.device.type == "mps" else torch.float64
+        return (self.prior_scale.to(exact) * torch.log(rrf.to(exact).clamp(min=1e-9))).float()
 
 
 def complete_features(query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

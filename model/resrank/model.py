@@ -21,7 +21,7 @@ import torch
 from . import sources
 from .batching import token_budget_batches
 from .candidates import CandidateList, ListTensors
-from .checkpoint import Checkpoint, read_config, save_checkpoint, shares_embeddings
+from .checkpoint import Checkpoint, read_config, save_checkpoint, shares_embeddings, write_card
 from .config import Attention, Mode, ResRankConfig
 from .encoder import Encoder, Float32Array, TruncationReport
 from .evidence import Evidence
@@ -172,9 +172,12 @@ class ResRank:
                 config = config.with_reranker(encoder_layers=config.reranker.encoder_layers or tuple(range(layers)))
             config = config.with_encoder(source=None, revision=None).with_reranker(source=None, revision=None)
             save_checkpoint(target, config, self.encoder, self.reranker, self.head)
-        card = None if self._checkpoint.folder is None else self._checkpoint.folder / "README.md"
-        if card is not None and card.is_file() and card.resolve() != (target / "README.md").resolve():
-            shutil.copyfile(card, target / "README.md")
+            card = None if self._checkpoint.folder is None else self._checkpoint.folder / "README.md"
+            trained_here = not (card and (card.parent / "head.safetensors").is_file()) and not self.head.is_safe_start
+            if card is None or not card.is_file() or trained_here:
+                write_card(target, config, self.fingerprint)  # the card of the untrained model would be wrong
+            elif card.resolve() != (target / "README.md").resolve():
+                shutil.copyfile(card, target / "README.md")
 
     def push_to_hub(
         self,
@@ -328,6 +331,14 @@ class ResRank:
         with self._lock:
             self._queries.clear()
 
+    def weights_changed(self) -> None:
+        """
+        Tell the model that its encoder was trained: the fingerprint is computed anew and remembered queries go.
+        """
+        with self._lock:
+            self._queries.clear()
+            self._fingerprint = self.encoder.fingerprint()
+
     def encode_passages(
         self,
         passages: Sequence[str],
@@ -411,7 +422,7 @@ class ResRank:
             vectors: Sequence[Any] | Float32Array = (
                 query_embeddings
                 if query_embeddings is not None
-                else self.encode_queries(queries, report=TruncationReport())
+                else self.encode_queries(queries, report=None if report is None else TruncationReport())
             )
             lists = [
                 CandidateList.checked(
@@ -433,20 +444,23 @@ class ResRank:
         _check_texts(texts, kind)
         counted = report if report is not None else TruncationReport()
         is_query = kind == "queries"
+        alone = is_query and len(texts) == 1 and not self.encoder.training
         with self._lock:
-            known = self._queries.get(texts[0], self.encoder) if is_query and len(texts) == 1 else None
-            if known is not None:
-                vectors = known[0][None]
-                counted.add([known[1]])
-            else:
-                vectors = self.encoder.encode(
-                    texts,
-                    is_query=is_query,
-                    tokens_per_batch=tokens_per_batch,
-                    progress_bar=progress_bar,
-                    report=counted,
-                )
-                if is_query and len(texts) == 1:
+            known = self._queries.get(texts[0], self.encoder) if alone else None
+        if known is not None:
+            vectors = known[0][None]
+            counted.add([known[1]])
+        else:
+            vectors = self.encoder.encode(
+                texts,
+                is_query=is_query,
+                tokens_per_batch=tokens_per_batch,
+                progress_bar=progress_bar,
+                report=counted,
+                lock=self._lock,
+            )
+            if alone:
+                with self._lock:
                     self._queries.put(texts[0], vectors[0], counted.cut_per_text[0])
         if report is None and counted.truncated:
             logger.warning(

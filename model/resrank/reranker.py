@@ -78,6 +78,16 @@ class Reranker(nn.Module):
         if any(cut):
             msg = f"reranker.query_template and closing_template take at most {MAX_TEMPLATE_TOKENS} tokens a piece"
             raise ValueError(msg)
+        if any("sliding" in str(kind) for kind in getattr(backbone.config, "layer_types", None) or ()):
+            msg = (
+                "this backbone has sliding-window layers, which see only neighbours: a reranker needs full attention "
+                "over all candidates"
+            )
+            raise ValueError(msg)
+        # RoBERTa-type backbones begin to count after their padding position.
+        table = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
+        self._first_position = 0 if padding is None else int(padding) + 1
         if needs_custom_mask(backbone.config, config) and getattr(
             backbone.config, "_attn_implementation", ""
         ).startswith("flash"):
@@ -132,7 +142,7 @@ class Reranker(nn.Module):
         if not isinstance(limit, int) or limit <= 0:
             return self.config.max_candidates
         # Order-free slots share one position; causal ones take one each.
-        free = limit - prompt.tokens - (1 if self.config.attention == "order_free" else 0)
+        free = limit - self._first_position - prompt.tokens - (1 if self.config.attention == "order_free" else 0)
         if free < 1:
             msg = (
                 f"the query takes {prompt.tokens} of the reranker's {limit} positions: lower reranker.max_query_length"
@@ -170,7 +180,7 @@ class Reranker(nn.Module):
             parts = [tokens[:first], slots[row, :count].to(dtype), tokens[first:]]
             rows.append(torch.cat([*parts, inputs[row, lengths[row] :]]))
             is_slot[row, first : first + count] = True
-            positions[row, : lengths[row]] = self._positions(prompt, count, device)
+            positions[row, : lengths[row]] = self._first_position + self._positions(prompt, count, device)
         hidden = self.backbone(
             inputs_embeds=torch.stack(rows),
             attention_mask=self._mask(lengths, is_slot, dtype),

@@ -45,6 +45,13 @@ class Runtime:
         :raises ValueError: for unknown values, or FlashAttention 2 where it cannot run.
         """
         resolved = torch.device(device if device is not None else _best_device())
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available.get(resolved.type, True):
+            msg = (
+                f"device {device!r} is not available to this PyTorch ({torch.__version__}): use 'cpu', or install a "
+                "build for it"
+            )
+            raise ValueError(msg)
         if dtype == "auto":
             torch_dtype = _auto_dtype(resolved)
         elif dtype in _DTYPES:

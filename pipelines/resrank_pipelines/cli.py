@@ -27,6 +27,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer
+from rich.markup import escape
 
 DEFAULT_STORE = ".resrank/store"
 SOME_FILES_FAILED = 3
@@ -110,7 +111,7 @@ def index(
     else:
         out.print(
             f"[bold]{report.written}[/] passages written, {report.unchanged} unchanged, from {report.files} files in "
-            f"{seconds:.1f} s; the store [cyan]{store}[/] holds {report.total}."
+            f"{seconds:.1f} s; the store [cyan]{escape(str(store))}[/] holds {report.total}."
         )
         notes = {
             "passages were embedded again for the changed model": report.reembedded,
@@ -124,7 +125,7 @@ def index(
             if count:
                 out.print(f"  {count} {note}")
     for path, reason in report.failures:
-        err.print(f"[yellow]could not read[/] {path}: {reason}", soft_wrap=True, markup=True)
+        err.print(f"[yellow]could not read[/] {escape(path)}: {escape(' '.join(reason.split()))}", soft_wrap=True)
     if not report.files and report.failures and not report.total:
         return 1
     return SOME_FILES_FAILED if report.failures else 0
@@ -155,7 +156,7 @@ def search(
         "search_dense" if dense else "search",
         model=handle,
         store=_store_parameters(store, handle),
-        components={"ranker": {"top_k": top_k}, "retriever": {"top_k": max(100, top_k), "list_depth": max(100, top_k)}},
+        components={"ranker": {"top_k": top_k}, "retriever": {"top_k": max(100, top_k)}},
     )
     try:
         pipeline.warm_up()
@@ -173,7 +174,9 @@ def search(
         out.print(results_table(documents, query))
         err.print(f"{len(documents)} results in {milliseconds:.0f} ms", style="dim")
     else:
-        err.print(f"nothing found: the store {store} holds no passages yet. Index some: resrank index PATH")
+        err.print(
+            f"nothing found: the store {escape(str(store))} holds no passages yet. Index some: resrank index PATH"
+        )
     return 0
 
 
@@ -223,12 +226,12 @@ def demo(
     """
     See it work: index the Python standard library and compare BM25, dense retrieval and ResRank.
     """
-    from .demo import QUESTIONS, Demo, ask, show
+    from .demo import QUESTIONS, Demo, ask, demo_folder, show
     from .display import err, out, print_json, progress_display
 
-    folder = store if store is not None else _cache_folder() / "demo"
+    folder = store if store is not None else _cache_folder() / demo_folder()
     handle = _model_parameters(model, device, dtype)
-    demonstration = Demo(model=handle, store=_store_parameters(folder, handle))
+    demonstration = Demo(model=handle, store=_store_parameters(folder, handle), top_k=top_k)
     try:
         with progress_display() as progress:
             counts = demonstration.index(progress)
@@ -239,12 +242,17 @@ def demo(
             )
         comparisons = []
         for question in QUESTIONS:
-            comparisons.append(demonstration.compare(question, top_k))
+            comparisons.append(demonstration.compare(question))
             if not as_json:
                 show(comparisons[-1])
         if as_json:
             print_json({"index": counts, "comparisons": [c.to_dict() for c in comparisons]})
             return 0
+        if demonstration.is_safe_start:
+            out.print(
+                f"Note: {escape(model)} is not trained yet (safe start). ResRank's order here is its first stage's: "
+                "BM25 and dense retrieval, fused."
+            )
         out.print(
             "Each ResRank answer is one forward pass over up to 100 stored vectors: no passage text was read again.\n"
             "Search your own files:\n"
@@ -252,7 +260,7 @@ def demo(
             '  [bold]resrank search[/] "your question"'
         )
         if sys.stdin.isatty() and err.is_terminal:
-            ask(demonstration, top_k)
+            ask(demonstration)
     finally:
         demonstration.close()
     return 0

@@ -10,7 +10,9 @@ Latencies are medians over a few runs of the same query, so that the first one's
 
 from __future__ import annotations
 
+import hashlib
 import statistics
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,7 @@ from haystack_integrations.common.resrank import ResRankModel
 from .display import err, out, snippet, source_of
 from .indexing import Indexer, Progress
 from .loader import MODEL_TYPE, load_pipeline
-from .standard_library import harvest
+from .standard_library import harvest, standard_library
 
 QUESTIONS = (
     "how do I parse a date from a string",
@@ -76,13 +78,15 @@ class Demo:
 
     :param model: init parameters of `ResRankModel`.
     :param store: init parameters of the embedded store.
+    :param top_k: results of each system.
     """
 
-    def __init__(self, *, model: dict[str, Any], store: dict[str, Any]) -> None:
+    def __init__(self, *, model: dict[str, Any], store: dict[str, Any], top_k: int = 3) -> None:
+        self._top_k = top_k
         self._model = model
         self._store = store
         self._pipelines: dict[str, Pipeline] = {}
-        self._engine = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)}).load("encoder")
+        self._engine = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)}).load()
 
     def index(self, progress: Progress) -> dict[str, Any]:
         """
@@ -109,12 +113,11 @@ class Demo:
             "index_s": round(time.perf_counter() - harvested, 2),
         }
 
-    def compare(self, question: str, top_k: int) -> Comparison:
+    def compare(self, question: str) -> Comparison:
         """
         Ask every system.
 
         :param question: the query.
-        :param top_k: results of each.
         :returns: results and latencies.
         """
         documents, latency = {}, {}
@@ -127,9 +130,18 @@ class Demo:
                 started = time.perf_counter()
                 outcome = pipeline.run({"query": question})
                 times.append((time.perf_counter() - started) * 1_000)
-            documents[name] = outcome[last]["documents"][:top_k]
+            documents[name] = outcome[last]["documents"]
             latency[name] = statistics.median(times)
         return Comparison(question, documents, latency)
+
+    @property
+    def is_safe_start(self) -> bool:
+        """
+        Whether the model is not trained yet.
+
+        :returns: true when ResRank's order is that of its first stage.
+        """
+        return self._engine.head.is_safe_start
 
     def close(self) -> None:
         """
@@ -141,18 +153,30 @@ class Demo:
     def _pipeline(self, system: str) -> tuple[Pipeline, str]:
         if system not in self._pipelines:
             if system == "ResRank":
-                self._pipelines[system] = load_pipeline("search", model=self._model, store=self._store)
+                self._pipelines[system] = load_pipeline(
+                    "search", model=self._model, store=self._store, components={"ranker": {"top_k": self._top_k}}
+                )
             else:
                 # The same retriever on its own, with one list and as many results as the ranker gives.
                 whole = load_pipeline(
                     "search",
                     model=self._model,
                     store=self._store,
-                    components={"retriever": {"mode": system.lower(), "top_k": 10}},
+                    components={"retriever": {"mode": system.lower(), "top_k": self._top_k}},
                 )
                 whole.remove_component("ranker")
                 self._pipelines[system] = whole
         return self._pipelines[system], "ranker" if system == "ResRank" else "retriever"
+
+
+def demo_folder() -> str:
+    """
+    Name the demo's store after the standard library that it holds: another Python has another one.
+
+    :returns: a folder name.
+    """
+    library = hashlib.sha256(str(standard_library()).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"demo-{sys.version_info.major}.{sys.version_info.minor}-{library}"
 
 
 def show(comparison: Comparison) -> None:
@@ -164,7 +188,7 @@ def show(comparison: Comparison) -> None:
     table = Table(title=f"[bold]{escape(comparison.question)}[/]", title_justify="left", expand=True, show_lines=False)
     table.add_column("#", justify="right", no_wrap=True)
     for name in SYSTEMS:
-        table.add_column(f"{name}  ({comparison.latency_ms[name]:.1f} ms)", overflow="ellipsis", ratio=1)
+        table.add_column(f"{name}  ({comparison.latency_ms[name]:.1f} ms)", overflow="ellipsis", no_wrap=True, ratio=1)
     for row in range(max(len(found) for found in comparison.documents.values())):
         cells = []
         for name in SYSTEMS:
@@ -174,12 +198,11 @@ def show(comparison: Comparison) -> None:
     out.print(table)
 
 
-def ask(demo: Demo, top_k: int) -> None:
+def ask(demo: Demo) -> None:
     """
     Take questions from the terminal until an empty line, Ctrl-D or Ctrl-C.
 
     :param demo: indexed.
-    :param top_k: results of each system.
     """
     err.print("Your own question (empty line to end):")
     while True:
@@ -190,7 +213,7 @@ def ask(demo: Demo, top_k: int) -> None:
             return
         if not question.strip():
             return
-        show(demo.compare(question, top_k))
+        show(demo.compare(question))
 
 
 def _cell(document: Document) -> str:

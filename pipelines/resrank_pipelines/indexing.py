@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,8 +199,14 @@ class Indexer:
                 {"router": {"sources": readable}}, include_outputs_from={*CONVERTERS, "splitter"}
             )
         converted = {d.meta.get("file_path") for name in CONVERTERS for d in outcome.get(name, {}).get("documents", [])}
-        passages = self._filter.run({"documents": outcome.get("splitter", {}).get("documents", [])})["new_passages"]
+        split = outcome.get("splitter", {}).get("documents", [])
+        broken = {document.meta.get("file_path") for document in split if not _is_unicode(document)}
+        split = [document for document in split if document.meta.get("file_path") not in broken]
+        passages = self._filter.run({"documents": split})["new_passages"]
         for path in readable:
+            if path in broken:
+                report.failures.append((path, "its text is not valid Unicode (half a surrogate pair)"))
+                continue
             if path not in converted:
                 reasons = [message for message in messages if path in message]
                 report.failures.append((path, reasons[-1] if reasons else "could not be converted"))
@@ -263,10 +270,23 @@ def _batches(documents: list[Document], size: int) -> Iterator[list[Document]]:
 
 def _unreadable(path: Path) -> str | None:
     try:
+        str(path).encode()
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a regular file"
         with path.open("rb"):
             return None
+    except UnicodeEncodeError:
+        return "its name is not valid Unicode: rename it"
     except OSError as error:
         return error.strerror or str(error)
+
+
+def _is_unicode(document: Document) -> bool:
+    try:
+        (document.content or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -279,11 +299,13 @@ def _converter_messages() -> Iterator[list[str]]:
             messages.append(record.getMessage())
 
     logger = logging.getLogger("haystack.components.converters")
-    collector, propagate = Collector(level=logging.WARNING), logger.propagate
+    collector, propagate, level = Collector(level=logging.WARNING), logger.propagate, logger.level
     logger.addHandler(collector)
     logger.propagate = False
+    logger.setLevel(logging.WARNING)  # also where the command has quietened Haystack
     try:
         yield messages
     finally:
         logger.removeHandler(collector)
         logger.propagate = propagate
+        logger.setLevel(level)

@@ -41,13 +41,14 @@ class SourceFiles:
         found = cls()
         files: set[Path] = set()
         for root in roots:
-            path = Path(os.path.abspath(root.expanduser()))
-            if path.is_file():
+            # os.path answers "no" where pathlib raises: below a folder that may not be searched, for an unknown ~user.
+            path = Path(os.path.abspath(os.path.expanduser(root)))
+            if os.path.isfile(path):
                 found._add_file(path, files)
-            elif path.is_dir():
+            elif os.path.isdir(path):
                 found._add_folder(path, files)
             else:
-                found.failures.append((path, "no such file or folder"))
+                found.failures.append((path, "no such file or folder, or it may not be read"))
         found.files = sorted(files)
         return found
 

@@ -370,3 +370,19 @@ def test_from_backbones_replaces_sources_mode_and_attention_only(tiny_mini: Fact
 
 def test_resolve_takes_a_checkpoint_folder(tiny_mini_checkpoint: Path) -> None:
     assert resolve(tiny_mini_checkpoint) == tiny_mini_checkpoint
+
+
+def test_a_model_trained_from_safe_start_does_not_keep_the_card_that_says_so(tiny_mini, randomise_head, tmp_path):
+    (tmp_path / "safe").mkdir()
+    tiny_mini().save_pretrained(tmp_path / "safe")
+    assert "fingerprint" in (tmp_path / "safe" / "README.md").read_text()
+    (tmp_path / "safe" / "head.safetensors").unlink()
+    (tmp_path / "safe" / "README.md").write_text("not trained yet")
+    config = json.loads((tmp_path / "safe" / "config.json").read_text())
+    config["reranker"]["encoder_layers"] = [1, 2, 3]
+    (tmp_path / "safe" / "config.json").write_text(json.dumps(config))
+    shutil.rmtree(tmp_path / "safe" / "reranker")
+    _open(tmp_path / "safe").save_pretrained(tmp_path / "same")
+    assert (tmp_path / "same" / "README.md").read_text() == "not trained yet"
+    randomise_head(_open(tmp_path / "safe")).save_pretrained(tmp_path / "trained")
+    assert "not trained" not in (tmp_path / "trained" / "README.md").read_text()

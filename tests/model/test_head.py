@@ -280,3 +280,12 @@ def test_half_precision_hidden_states_give_float32_scores() -> None:
     head = _randomised("evidence", 8, 8)
     scores = head.scores(query, passages, prior, query_hidden.bfloat16(), passage_hidden.bfloat16())
     assert scores.dtype is torch.float32
+
+
+def test_safe_start_is_told_apart_from_a_trained_head():
+    head = Head("evidence", 8, 8)
+    assert head.is_safe_start
+    with torch.no_grad():
+        head.passage_out.weight[0, 0] = 0.1
+    assert not head.is_safe_start
+    assert not Head("paper", 8, 8).is_safe_start

@@ -94,3 +94,13 @@ def test_weights_loaded_by_a_first_rerank_can_be_trained(tiny_mini):
     model = tiny_mini()
     model.rerank("x", np.eye(32, dtype=np.float32)[:3])
     assert not any(parameter.is_inference() for parameter in model.encoder.parameters())
+
+
+def test_a_trained_encoder_gets_a_new_fingerprint(tiny_mini):
+    model = tiny_mini()
+    before, vector = model.fingerprint, model.encode_queries(["x y z"])
+    for parameter in model.encoder.parameters():
+        parameter.data.copy_(parameter.data * 1.5)  # as some optimizers do: no version is counted
+    model.weights_changed()
+    assert model.fingerprint != before
+    assert not np.allclose(vector, model.encode_queries(["x y z"]))

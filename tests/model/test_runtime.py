@@ -44,6 +44,7 @@ def test_auto_dtype_without_proc_is_float32(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_auto_dtype_on_cuda(monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
     assert Runtime.resolve("cuda").dtype is (torch.bfloat16 if bf16 else torch.float32)
 
@@ -69,6 +70,7 @@ def test_best_device(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, exp
 def test_auto_attention(
     monkeypatch: pytest.MonkeyPatch, device: str, dtype: str, installed: bool, expected: str
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(runtime, "_flash_attention_installed", lambda: installed)
     resolved = Runtime.resolve(device, dtype)
     assert (resolved.attn_implementation, resolved.attention_was_asked_for) == (expected, False)
@@ -96,3 +98,9 @@ def test_asked_attention_is_kept() -> None:
 def test_what_cannot_run_is_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Runtime.resolve("cpu", **arguments)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device 'cuda' is not available to this PyTorch"):
+        Runtime.resolve("cuda")

@@ -159,3 +159,29 @@ def test_demo_compares_the_systems_and_reuses_what_is_there(resrank, tmp_path, m
     assert (second["index"]["written"], second["index"]["unchanged"]) == (0, 30)
     systems = second["comparisons"][0]["systems"]
     assert all(systems[name]["latency_ms"] > 0 and systems[name]["results"] for name in systems)
+
+
+def test_names_with_markup_and_the_reason_of_a_failure_are_shown(resrank, source_folder):
+    (source_folder / "[draft] [bold].txt").write_bytes(b"\xff\xfe\x80 broken")
+    done = resrank("index", str(source_folder))
+    assert done.exit_code == 3
+    shown = done.stderr.replace("\n", "")
+    assert "[draft] [bold].txt" in shown
+    assert "codec" in shown
+
+
+def test_a_device_that_is_not_there_is_one_line(resrank, source_folder):
+    done = resrank("index", str(source_folder), "--device", "mps")
+    assert done.exit_code == 1
+    assert "not available" in done.stderr
+
+
+def test_demo_gives_as_many_results_as_asked(resrank, tmp_path, monkeypatch):
+    from haystack import Document
+
+    from resrank_pipelines import demo
+
+    passages = [Document(content=f"Parses date {n}.", meta={"title": f"f{n}", "file_path": "m.py"}) for n in range(20)]
+    monkeypatch.setattr(demo, "harvest", lambda: passages)
+    answer = json.loads(resrank("demo", "--store", str(tmp_path / "demo"), "--top-k", "15", "--json").stdout)
+    assert len(answer["comparisons"][0]["systems"]["ResRank"]["results"]) == 15

@@ -134,3 +134,18 @@ def test_one_changed_paragraph_of_a_long_file_writes_one_passage(indexer, tmp_pa
     paragraphs[2] = "Another paragraph " + "word " * 120
     path.write_text("\n\n".join(paragraphs), encoding="utf-8")
     assert indexer.run([path]).written == 1
+
+
+def test_a_named_pipe_is_reported_and_does_not_hang(indexer, source_folder):
+    os.mkfifo(source_folder / "pipe.txt")
+    report = indexer.run([source_folder])
+    assert [(Path(path).name, reason) for path, reason in report.failures] == [("pipe.txt", "not a regular file")]
+    assert report.written == 3
+
+
+def test_a_name_that_is_no_unicode_is_reported_and_the_rest_goes_on(indexer, source_folder):
+    with open(os.path.join(os.fsencode(source_folder), b"bad-\xff.txt"), "wb") as file:
+        file.write(b"Words.")
+    report = indexer.run([source_folder])
+    assert [reason for _, reason in report.failures] == ["its name is not valid Unicode: rename it"]
+    assert report.written == 3

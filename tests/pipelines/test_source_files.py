@@ -35,7 +35,7 @@ def test_overlapping_roots_give_each_file_once(folder):
 
 def test_a_missing_root_is_a_failure_and_never_safe(folder):
     found = SourceFiles.find([folder / "nowhere", folder / "docs"])
-    assert found.failures == [(folder / "nowhere", "no such file or folder")]
+    assert found.failures == [(folder / "nowhere", "no such file or folder, or it may not be read")]
     assert found.safe_roots == [folder / "docs"]
     assert not found.may_prune(str(folder / "nowhere" / "a.txt"))
 

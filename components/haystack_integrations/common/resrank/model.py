@@ -109,7 +109,6 @@ class ResRankModel:
                     token=None if self.token is None else self.token.resolve_value(),
                     local_files_only=self.local_files_only,
                 )
-                weakref.finalize(engine, _empty_device_cache, runtime.device.type)
                 _ENGINES[key] = engine
         return engine.load(*parts) if parts else engine
 
@@ -149,10 +148,3 @@ def loaded_models() -> int:
     """
     gc.collect()
     return len(_ENGINES)
-
-
-def _empty_device_cache(device_type: str) -> None:
-    if device_type == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, ClassVar
 
 from .model import ResRankModel
@@ -45,7 +46,13 @@ class ModelUser:
         """
         Let the model go; it is freed when no other component holds it. A later `run` loads it again.
         """
-        self._engine = None
+        engine, self._engine = self._engine, None
+        if engine is not None and engine.runtime.device.type == "cuda":
+            import torch
+
+            del engine
+            gc.collect()
+            torch.cuda.empty_cache()  # give what is free now back to the device
 
     def _loaded(self) -> ResRank:
         engine = self._engine

@@ -25,7 +25,8 @@ class NewPassageFilter(ModelUser):
     Makes indexing incremental: gives passages stable ids and lets through only those that are not stored yet.
 
     An id comes from path, chunk number and content, so a second run over the same files writes nothing, and an edit
-    re-embeds only the chunks that it changed. Passages that are stored with another model's vectors go through again.
+    re-embeds only the chunks that it changed or moved. Passages that are stored with another model's vectors go through
+    again.
 
     Place it between splitter and embedder:
 

@@ -68,7 +68,7 @@ class ResRankRetriever(ModelUser):
         :param model: a `ResRankModel`, or a name, folder or hub id; the one that the documents were embedded with.
         :param mode: `hybrid` (dense and BM25, fused), `dense` or `bm25`.
         :param top_k: how many documents to return; 100 is what the ranker reads in one pass.
-        :param list_depth: how many of each list are fused; in the other modes `top_k` alone counts.
+        :param list_depth: how many of each list are fused, `top_k` at least; in the other modes `top_k` alone counts.
         :param filters: Haystack filters for every query.
         :param filter_policy: whether run-time filters replace these or are merged with them.
         :param return_query_embedding: give `query_embedding` too. A pipeline that does not connect it should say no:
@@ -204,7 +204,7 @@ class ResRankRetriever(ModelUser):
         from resrank.evidence import fuse
 
         engine = self._loaded()
-        lists = stage.search(vector, self._terms(query), filters, self.list_depth)
+        lists = stage.search(vector, self._terms(query), filters, max(self.list_depth, limit))
         fused = fuse(query, bm25=lists.bm25 or [], dense=lists.dense or [], rrf_k=engine.config.rrf_k, top_k=limit)
         kept = {candidate.id: candidate for candidate in fused}
         return [
