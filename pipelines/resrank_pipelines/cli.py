@@ -238,7 +238,8 @@ def demo(
         if not as_json:
             out.print(
                 f"{counts['passages']} passages of the Python standard library: {counts['written']} embedded, "
-                f"{counts['unchanged']} already stored ({counts['index_s']:.1f} s)."
+                f"{counts['unchanged']} already stored ({counts['index_s']:.1f} s); {counts['truncated']} were longer "
+                "than the model reads and were cut."
             )
         comparisons = []
         for question in QUESTIONS:
@@ -336,5 +337,7 @@ def _quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("haystack").setLevel(logging.ERROR)
     logging.getLogger("haystack_integrations").setLevel(logging.WARNING)
+    # The command counts cut passages itself, once for all batches.
+    logging.getLogger("haystack_integrations.components.embedders.resrank").setLevel(logging.ERROR)
     logging.getLogger("pypdf").setLevel(logging.ERROR)
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)

@@ -109,6 +109,7 @@ class Demo:
             "passages": report.passages,
             "written": report.written,
             "unchanged": report.unchanged,
+            "truncated": report.truncated,
             "harvest_s": round(harvested - started, 2),
             "index_s": round(time.perf_counter() - harvested, 2),
         }

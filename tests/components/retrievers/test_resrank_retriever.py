@@ -73,7 +73,7 @@ def test_round_trip_keeps_every_parameter(kind: str, parameters: dict[str, Any],
     defaults = {
         "mode": "hybrid",
         "top_k": 100,
-        "list_depth": 100,
+        "list_depth": None,
         "filters": None,
         "filter_policy": "replace",
         "return_query_embedding": True,

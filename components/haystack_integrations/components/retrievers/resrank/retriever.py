@@ -21,6 +21,9 @@ from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStor
 
 from .first_stage import FirstStage, Hits, first_stage
 
+# What the ranker reads in one pass, and as deep as the published runs go.
+_LIST_DEPTH = 100
+
 RetrievalMode = Literal["hybrid", "dense", "bm25"]
 
 
@@ -56,7 +59,7 @@ class ResRankRetriever(ModelUser):
         model: ResRankModel | str = "resrank-mini",
         mode: RetrievalMode = "hybrid",
         top_k: int = 100,
-        list_depth: int = 100,
+        list_depth: int | None = None,
         filters: dict[str, Any] | None = None,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
         return_query_embedding: bool = True,
@@ -68,7 +71,8 @@ class ResRankRetriever(ModelUser):
         :param model: a `ResRankModel`, or a name, folder or hub id; the one that the documents were embedded with.
         :param mode: `hybrid` (dense and BM25, fused), `dense` or `bm25`.
         :param top_k: how many documents to return; 100 is what the ranker reads in one pass.
-        :param list_depth: how many of each list are fused, `top_k` at least; in the other modes `top_k` alone counts.
+        :param list_depth: how many of each list are fused; `None` means 100, or `top_k` where that is more. In the
+            other modes `top_k` alone counts.
         :param filters: Haystack filters for every query.
         :param filter_policy: whether run-time filters replace these or are merged with them.
         :param return_query_embedding: give `query_embedding` too. A pipeline that does not connect it should say no:
@@ -204,7 +208,8 @@ class ResRankRetriever(ModelUser):
         from resrank.evidence import fuse
 
         engine = self._loaded()
-        lists = stage.search(vector, self._terms(query), filters, max(self.list_depth, limit))
+        depth = self.list_depth if self.list_depth is not None else max(_LIST_DEPTH, limit)
+        lists = stage.search(vector, self._terms(query), filters, depth)
         fused = fuse(query, bm25=lists.bm25 or [], dense=lists.dense or [], rrf_k=engine.config.rrf_k, top_k=limit)
         kept = {candidate.id: candidate for candidate in fused}
         return [
