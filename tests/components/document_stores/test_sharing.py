@@ -152,6 +152,26 @@ def test_reads_writes_and_closes_from_many_threads(make_store):
     assert stores[0].count_documents() == 200
 
 
+def test_a_search_overtaken_by_a_deletion_finds_the_next_best(make_store, monkeypatch):
+    store = make_store()
+    store.write_documents([document(number) for number in range(7)])
+    original = shard_module.SharedShard.names_of
+    overtaken = []
+
+    def delete_first(shard, points):
+        if not overtaken:
+            overtaken.append(store.delete_documents(["6"]))
+        return original(shard, points)
+
+    monkeypatch.setattr(shard_module.SharedShard, "names_of", delete_first)
+    dense, sparse = store.search_ids(
+        query_embedding=[0.0, 0.0, 1.0, 0.0], query_sparse_embedding=SparseEmbedding([2], [1.0]), top_k=2
+    )
+    assert overtaken
+    assert [name for name, _ in dense] == ["5", "4"]
+    assert [name for name, _ in sparse] == ["2"]
+
+
 def test_the_same_new_id_from_many_threads_is_written_once(make_store):
     stores = [make_store() for _ in range(4)]
 

@@ -14,6 +14,9 @@ from .access import EdgeAccess
 from .engine_config import DENSE_VECTORS_NAME, SPARSE_VECTORS_NAME, PointId, check_positive_int
 from .shard import QdrantEdgeStoreError, SharedShard
 
+# After so many searches, each overtaken by a deletion, the documents that are left are the answer.
+_FIND_ATTEMPTS = 8
+
 
 def _scaled(score: float, *, similarity: str) -> float:
     """Map a score to 0..1 as qdrant-haystack does."""
@@ -76,12 +79,10 @@ class EdgeSearch(EdgeAccess):
                 requests.append(self._dense_request(query_embedding, top_k, filter=wanted))
             if query_sparse_embedding is not None and query_sparse_embedding.indices:
                 requests.append(self._sparse_request(query_sparse_embedding, top_k, filter=wanted))
-            found: list[list[edge.ScoredPoint]] = []
+            scores: list[list[tuple[PointId, float]]] = []
+            names: dict[PointId, str] = {}
             if requests:
-                found = shard.call(lambda engine: engine.query_batch(edge.QueryBatchRequest(requests)))
-            # A search returns no payload: reading one costs more than finding the point.
-            scores = [[(point.id, point.score) for point in points] for points in found]
-            names = shard.names_of([point for pairs in scores for point, _ in pairs])
+                scores, names = self._find(shard, edge.QueryBatchRequest(requests))
             sign = -1.0 if self.similarity == "l2" else 1.0
             dense = None if query_embedding is None else _ranked(scores.pop(0), names, sign)
             sparse = None if query_sparse_embedding is None else _ranked(scores.pop() if scores else [], names, 1.0)
@@ -90,6 +91,21 @@ class EdgeSearch(EdgeAccess):
         if query_sparse_embedding is not None:
             self._check_sparse()
         return self._read(search)
+
+    @staticmethod
+    def _find(
+        shard: SharedShard, request: edge.QueryBatchRequest
+    ) -> tuple[list[list[tuple[PointId, float]]], dict[PointId, str]]:
+        """Search and name what was found. Searches again where another thread deleted one of them in between."""
+        for _ in range(_FIND_ATTEMPTS):
+            found = shard.call(lambda engine: engine.query_batch(request))
+            # A search returns no payload: reading one costs more than finding the point.
+            scores = [[(point.id, point.score) for point in points] for points in found]
+            points = {point for pairs in scores for point, _ in pairs}
+            names = shard.names_of(list(points))
+            if len(names) == len(points):
+                break
+        return scores, names
 
     def _query_by_embedding(  # noqa: PLR0917  the parameters of qdrant-haystack
         self,

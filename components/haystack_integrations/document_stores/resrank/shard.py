@@ -152,9 +152,10 @@ def _check_manifest(folder: str, found: Manifest, wanted: Manifest) -> None:
     for name in ("embedding_dim", "similarity", "use_sparse_embeddings"):
         has, asked = getattr(found, name), getattr(wanted, name)
         if has != asked:
+            model = "use the model that it was indexed with, " if name == "embedding_dim" else ""
             msg = (
                 f"The store in {folder!r} was created with {name}={has!r}, but {name}={asked!r} was given. Pass "
-                f"{name}={has!r}, or another path to make a new store there. Nothing was changed."
+                f"{name}={has!r}, {model}or name another path (--store) to make a new store there. Nothing was changed."
             )
             raise ValueError(msg)
 
