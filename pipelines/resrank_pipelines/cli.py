@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 # Before Haystack is imported: a command line that works offline sends nothing anywhere.
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
@@ -28,6 +28,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from resrank import ResRank
 
 DEFAULT_STORE = ".resrank/store"
 SOME_FILES_FAILED = 3
@@ -100,7 +103,8 @@ def index(
     handle = _model_parameters(model, device, dtype)
     with progress_display() as progress:
         progress("Loading the model", 0, 0)
-        indexer = Indexer(model=handle, store=_store_parameters(store, handle), progress=progress)
+        encoder = _encoder(handle)
+        indexer = Indexer(model=handle, store=_store_parameters(store, encoder), progress=progress)
         try:
             report = indexer.run(paths, prune=prune)
         finally:
@@ -152,10 +156,11 @@ def search(
 
     _require_store(store)
     handle = _model_parameters(model, device, dtype)
+    encoder = _encoder(handle)
     pipeline = load_pipeline(
         "search_dense" if dense else "search",
         model=handle,
-        store=_store_parameters(store, handle),
+        store=_store_parameters(store, encoder),
         components={"ranker": {"top_k": top_k}, "retriever": {"top_k": max(100, top_k)}},
     )
     try:
@@ -231,7 +236,8 @@ def demo(
 
     folder = store if store is not None else _cache_folder() / demo_folder()
     handle = _model_parameters(model, device, dtype)
-    demonstration = Demo(model=handle, store=_store_parameters(folder, handle), top_k=top_k)
+    encoder = _encoder(handle)
+    demonstration = Demo(model=handle, store=_store_parameters(folder, encoder), top_k=top_k)
     try:
         with progress_display() as progress:
             counts = demonstration.index(progress)
@@ -301,18 +307,17 @@ def _model_parameters(model: str, device: str | None, dtype: str) -> dict[str, A
     return parameters
 
 
-def _store_parameters(store: Path, model: dict[str, Any]) -> dict[str, Any]:
+def _encoder(model: dict[str, Any]) -> ResRank:
+    """Load the model; whoever holds it until the pipeline runs spares the pipeline loading it again."""
     from haystack_integrations.common.resrank import ResRankModel
 
     from .loader import MODEL_TYPE
 
-    loaded = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)}).load("encoder")
-    _kept.append(loaded)
-    return {"path": str(store), "embedding_dim": loaded.dimension}
+    return ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(model)}).load("encoder")
 
 
-# The model stays loaded between reading its dimension and the pipeline that uses it.
-_kept: list[Any] = []
+def _store_parameters(store: Path, encoder: ResRank) -> dict[str, Any]:
+    return {"path": str(store), "embedding_dim": encoder.dimension}
 
 
 def _require_store(store: Path) -> None:

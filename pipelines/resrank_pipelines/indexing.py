@@ -24,6 +24,7 @@ from typing import Any
 from haystack import Document, Pipeline
 
 from haystack_integrations.common.resrank import ResRankModel
+from haystack_integrations.common.resrank.documents import FINGERPRINT, META_KEY
 
 from .loader import read_definition
 from .source_files import SourceFiles
@@ -48,7 +49,7 @@ class IndexReport:
     :param passages: passages that these files hold now.
     :param written: passages embedded and written.
     :param unchanged: passages that were stored already.
-    :param reembedded: passages of the store that were embedded again because the model changed.
+    :param reembedded: passages of the store that were embedded again because the model or a setting changed.
     :param truncated: written passages that were longer than the encoder reads.
     :param stale: stored passages that no file holds any more; 0 after pruning.
     :param pruned: stale passages that were deleted.
@@ -95,8 +96,10 @@ class Indexer:
         self._filter = Pipeline.from_dict(_part(whole, lambda name: name in _FILTER))
         self._write = Pipeline.from_dict(_part(whole, lambda name: name in _WRITE))
         new_passages: Any = self._filter.get_component("new_passages")
+        self._new_passages = new_passages
         self.store = new_passages.document_store
         self.model: ResRankModel = new_passages.model
+        self._check_settings(self._write.get_component("embedder"))
 
     def run(self, roots: list[Path], *, prune: bool = False) -> IndexReport:
         """
@@ -142,21 +145,26 @@ class Indexer:
 
     def adopt_model(self, report: IndexReport) -> None:
         """
-        Embed stored passages again that another model embedded, from their stored text. Can be killed and resumed.
+        Embed stored passages again, from their stored text, that were embedded by another model or with other settings.
+
+        Can be killed and resumed.
 
         :param report: counts them.
         """
-        fingerprint = self.model.load("encoder").fingerprint
+        wanted = self._new_passages.stamp()
         stamp = getattr(self.store, "fingerprint", None)
-        if stamp is not None and stamp != fingerprint:
-            self.store.stamp(fingerprint)
-        other = {"field": "meta.resrank.fingerprint", "operator": "!=", "value": fingerprint}
+        if stamp is not None and stamp != wanted[FINGERPRINT]:
+            self.store.stamp(wanted[FINGERPRINT])
+        conditions = [
+            {"field": f"meta.{META_KEY}.{key}", "operator": "!=", "value": value} for key, value in wanted.items()
+        ]
+        other = {"operator": "OR", "conditions": conditions}
         if not self.store.count_documents_by_filter(other):
             return
         for documents in _batches(self.store.filter_documents(other), _PASSAGES_PER_WRITE):
             self._write.run({"embedder": {"documents": documents}})
             report.reembedded += len(documents)
-            self._progress("Embedding again for the new model", report.reembedded, 0)
+            self._progress("Embedding again for the changed model", report.reembedded, 0)
 
     def write(self, documents: list[Document], report: IndexReport) -> None:
         """
@@ -179,6 +187,18 @@ class Indexer:
         """
         self._filter.close()
         self._write.close()
+
+    def _check_settings(self, embedder: Any) -> None:
+        for name in ("model", "meta_fields_to_embed", "embedding_separator", "sparse"):
+            expected, found = getattr(embedder, name), getattr(self._new_passages, name)
+            if name == "model":
+                expected, found = expected.to_dict(), found.to_dict()
+            if expected != found:
+                msg = (
+                    f"components new_passages and embedder must have the same {name}, got {found!r} and {expected!r}: "
+                    "everything would be embedded again in each run"
+                )
+                raise ValueError(msg)
 
     @cached_property
     def _convert(self) -> Pipeline:

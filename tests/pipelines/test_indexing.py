@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from resrank_pipelines import indexing
 from resrank_pipelines.indexing import Indexer
 
 
@@ -115,6 +118,36 @@ def test_a_changed_model_embeds_the_stored_texts_again(parameters, source_folder
         assert second.run([source_folder]).reembedded == 0
     finally:
         second.close()
+
+
+def test_changed_bm25_settings_embed_the_stored_texts_again(parameters, source_folder, tiny_safe_checkpoint, tmp_path):
+    first = Indexer(**parameters)
+    first.run([source_folder])
+    before = {d.id: d.sparse_embedding for d in first.store.filter_documents()}
+    first.close()
+    changed = shutil.copytree(tiny_safe_checkpoint, tmp_path / "changed")
+    config = json.loads((changed / "config.json").read_text())
+    config["lexical"] = {**config.get("lexical", {}), "avg_len": 10.0}
+    (changed / "config.json").write_text(json.dumps(config))
+    second = Indexer(model={"model": str(changed)}, store=parameters["store"])
+    try:
+        report = second.run([source_folder])
+        assert (report.reembedded, report.written, report.unchanged, report.total) == (3, 0, 3, 3)
+        after = {d.id: d.sparse_embedding for d in second.store.filter_documents()}
+        assert all(after[id_].indices == before[id_].indices for id_ in before)
+        assert all(after[id_].values != before[id_].values for id_ in before)
+        assert second.run([source_folder]).reembedded == 0
+    finally:
+        second.close()
+
+
+def test_filter_and_embedder_must_agree(parameters, monkeypatch):
+    whole = indexing.read_definition(
+        "index", **parameters, components={"embedder": {"meta_fields_to_embed": ["title"]}}
+    )
+    monkeypatch.setattr(indexing, "read_definition", lambda *_, **__: whole)
+    with pytest.raises(ValueError, match=r"same meta_fields_to_embed, got None and \['title'\]"):
+        Indexer(**parameters)
 
 
 def test_long_files_are_split_and_numbered(indexer, tmp_path):

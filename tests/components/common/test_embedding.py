@@ -7,18 +7,44 @@ import dataclasses
 import json
 import pickle
 
+import pytest
 from haystack import Document
 
 from haystack_integrations.common.resrank.embedding import StoredEmbedding
 
 
-def test_copies_keep_type_and_isolation():
+def test_copies_keep_type_and_values():
     embedding = StoredEmbedding([0.5, -1.0])
     for copied in (copy.deepcopy(embedding), copy.copy(embedding), pickle.loads(pickle.dumps(embedding))):
         assert type(copied) is StoredEmbedding
         assert copied == embedding == [0.5, -1.0]
-        copied.append(2.0)
-        assert embedding == [0.5, -1.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: e.append(2.0),
+        lambda e: e.extend([2.0]),
+        lambda e: e.insert(0, 2.0),
+        lambda e: e.pop(),
+        lambda e: e.remove(0.5),
+        lambda e: e.clear(),
+        lambda e: e.sort(),
+        lambda e: e.reverse(),
+        lambda e: e.__setitem__(0, 2.0),
+        lambda e: e.__delitem__(0),
+        lambda e: e.__iadd__([2.0]),
+        lambda e: e.__imul__(2),
+    ],
+)
+def test_copies_are_safe_because_nothing_changes_one_in_place(change):
+    embedding = StoredEmbedding([0.5, -1.0])
+    with pytest.raises(TypeError, match=r"cannot be changed in place; change a copy: list\(embedding\)"):
+        change(embedding)
+    assert embedding == [0.5, -1.0]
+    changed = list(embedding)
+    changed.append(2.0)
+    assert type(embedding.copy()) is list
 
 
 def test_works_inside_documents():
@@ -32,13 +58,6 @@ def test_works_inside_documents():
     assert json.loads(json.dumps(dumped))["embedding"] == [0.5, -1.0]
     assert Document.from_dict(dumped) == document
     assert json.dumps(StoredEmbedding([0.5])) == "[0.5]"
-
-
-def test_a_shared_embedding_is_copied_once():
-    embedding = StoredEmbedding([0.5])
-    first, second = copy.deepcopy([embedding, embedding])
-    assert first is second
-    assert first is not embedding
 
 
 def test_ids_do_not_depend_on_the_type():

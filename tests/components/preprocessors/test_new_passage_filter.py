@@ -56,7 +56,13 @@ PASSAGES = [passage(f"text {i}", chunk=i) for i in range(5)]
 def test_round_trip_keeps_every_parameter(kind: str, open_store: Callable[..., Any]):
     store = open_store(kind)
     first = component_to_dict(NewPassageFilter(document_store=store, model="org/name"), "filter")
-    expected = {"document_store": store.to_dict(), "model": ResRankModel("org/name").to_dict()}
+    expected = {
+        "document_store": store.to_dict(),
+        "model": ResRankModel("org/name").to_dict(),
+        "meta_fields_to_embed": None,
+        "embedding_separator": "\n",
+        "sparse": True,
+    }
     assert first == {"type": TYPE, "init_parameters": expected}
     assert component_to_dict(component_from_dict(NewPassageFilter, first, "filter"), "filter") == first
 
@@ -82,6 +88,25 @@ def test_a_second_run_lets_nothing_through(new_passages: NewPassageFilter, store
     assert second["documents"] == []
     assert second["unchanged"] == 5
     assert second["passage_ids"] == first["passage_ids"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"meta_fields_to_embed": ["title"]}, {"sparse": False}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_changed_settings_of_the_embedder_let_everything_through_once(
+    changed: dict[str, Any], any_store: Any, tiny: ResRankModel
+):
+    def settings_run(settings: dict[str, Any]) -> int:
+        new = NewPassageFilter(document_store=any_store, model=tiny, **settings).run(documents=PASSAGES)["documents"]
+        embedder = ResRankDocumentEmbedder(model=tiny, progress_bar=False, **settings)
+        any_store.write_documents(embedder.run(documents=new)["documents"], policy=DuplicatePolicy.OVERWRITE)
+        return len(new)
+
+    # A separator without fields to separate changes nothing.
+    runs = [{}, {}, {"embedding_separator": " "}, changed, changed, {}]
+    assert [settings_run(settings) for settings in runs] == [5, 0, 0, 5, 0, 5]
 
 
 def test_ids_do_not_change_between_releases(new_passages: NewPassageFilter):
@@ -214,8 +239,7 @@ def test_more_passages_than_one_look_up(any_store: Any, tiny: ResRankModel):
     documents = [passage(f"text {i}", chunk=i) for i in range(2_300)]
     new_passages = NewPassageFilter(document_store=any_store, model=tiny)
     new = new_passages.run(documents=documents)["documents"]
-    fingerprint = tiny.load("encoder").fingerprint
-    stamp = {"resrank": {"fingerprint": fingerprint}}
+    stamp = {"resrank": new_passages.stamp()}
     any_store.write_documents([replace(d, embedding=[1.0] + [0.0] * 31, meta={**d.meta, **stamp}) for d in new[::2]])
     outcome = new_passages.run(documents=documents)
     assert ids(outcome["documents"]) == ids(new[1::2])

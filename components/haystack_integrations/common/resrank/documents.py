@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from haystack import Document
 
+from .embedding import StoredEmbedding
 from .stored_meta import StoredMeta
+
+if TYPE_CHECKING:
+    from resrank.config import LexicalConfig
 
 META_KEY = "resrank"
 FINGERPRINT = "fingerprint"
+EMBEDDED_AS = "embedded_as"
 TRUNCATED_TOKENS = "truncated_tokens"
 RETRIEVAL_SCORE = "retrieval_score"
 RETRIEVAL_RANK = "retrieval_rank"
@@ -39,11 +47,7 @@ def with_entry(document: Document, values: Mapping[str, Any]) -> dict[str, Any]:
     :param values: to add or replace.
     :returns: a new meta.
     """
-    merged = StoredMeta(entry(document))
-    merged.update(values)
-    meta = StoredMeta(document.meta)
-    meta[META_KEY] = merged
-    return meta
+    return StoredMeta({**document.meta, META_KEY: StoredMeta({**entry(document), **values})})
 
 
 def check_vectors(documents: Sequence[Document], fingerprint: str, dimension: int) -> None:
@@ -55,6 +59,15 @@ def check_vectors(documents: Sequence[Document], fingerprint: str, dimension: in
     :param dimension: of its vectors.
     :raises ValueError: naming how many, an id, what was expected and what to do.
     """
+    # The usual case in one pass: 100 documents a query, twice.
+    if all(
+        type(d.embedding) is StoredEmbedding
+        and len(d.embedding) == dimension
+        and type(own := d.meta.get(META_KEY)) is StoredMeta
+        and own.get(FINGERPRINT) == fingerprint
+        for d in documents
+    ):
+        return
     with_vectors = [d for d in documents if d.embedding is not None]
     foreign = [d for d in with_vectors if entry(d).get(FINGERPRINT, fingerprint) != fingerprint]
     if foreign:
@@ -71,6 +84,20 @@ def check_vectors(documents: Sequence[Document], fingerprint: str, dimension: in
             f"expected {dimension}, got {_size(wrong[0].embedding)}): embed them again with this model"
         )
         raise ValueError(msg)
+
+
+def embedded_as(lexical: LexicalConfig, *, meta_fields: Sequence[str] | None, separator: str, sparse: bool) -> str:
+    """
+    Identify the settings beside the model that decide what indexing stores for a document.
+
+    :param lexical: BM25 settings of the model.
+    :param meta_fields: put before the content.
+    :param separator: between them; without fields it does not matter.
+    :param sparse: whether term weights are stored; without them BM25 settings do not matter.
+    :returns: 16 hexadecimal digits, the same in every process.
+    """
+    settings = [asdict(lexical) if sparse else None, [separator, *meta_fields] if meta_fields else None]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def document_text(document: Document, meta_fields: Sequence[str], separator: str) -> str:

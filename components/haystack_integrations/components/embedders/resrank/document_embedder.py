@@ -12,11 +12,13 @@ from haystack import Document, component, logging
 from haystack.dataclasses import SparseEmbedding
 
 from haystack_integrations.common.resrank.documents import (
+    EMBEDDED_AS,
     FINGERPRINT,
     META_KEY,
     TRUNCATED_TOKENS,
     check_documents,
     document_text,
+    embedded_as,
     with_entry,
 )
 from haystack_integrations.common.resrank.embedding import StoredEmbedding
@@ -32,7 +34,8 @@ class ResRankDocumentEmbedder(ModelUser):
     Embeds documents for indexing: one dense vector, and BM25 term weights for hybrid retrieval.
 
     Each document is stamped with the fingerprint of the model (`meta["resrank"]["fingerprint"]`), so that vectors of
-    different models are never mixed.
+    different models are never mixed, and with a hash of the settings that decide what is stored
+    (`meta["resrank"]["embedded_as"]`), so that `NewPassageFilter` sees when they have changed.
 
     ```python
     from haystack import Document
@@ -107,9 +110,10 @@ class ResRankDocumentEmbedder(ModelUser):
                 cut=report.cut_tokens,
             )
         sparse = self._sparse(texts)
+        stamp = {FINGERPRINT: engine.fingerprint, EMBEDDED_AS: self._embedded_as()}
         embedded = []
         for document, vector, cut in zip(documents, vectors, report.cut_per_text, strict=True):
-            meta = with_entry(document, {FINGERPRINT: engine.fingerprint, TRUNCATED_TOKENS: cut})
+            meta = with_entry(document, {**stamp, TRUNCATED_TOKENS: cut})
             if not cut:  # nor keep the mark of an earlier run with a shorter limit
                 del meta[META_KEY][TRUNCATED_TOKENS]
             embedded.append(
@@ -121,6 +125,14 @@ class ResRankDocumentEmbedder(ModelUser):
                 )
             )
         return {"documents": embedded, "meta": _counts(report)}
+
+    def _embedded_as(self) -> str:
+        return embedded_as(
+            self._loaded().config.lexical,
+            meta_fields=self.meta_fields_to_embed,
+            separator=self.embedding_separator,
+            sparse=self.sparse,
+        )
 
     def _sparse(self, texts: list[str]) -> Iterator[SparseEmbedding | None]:
         if not self.sparse:

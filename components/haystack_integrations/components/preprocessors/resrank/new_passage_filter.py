@@ -11,7 +11,7 @@ from typing import Any
 from haystack import Document, component
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-from haystack_integrations.common.resrank.documents import FINGERPRINT, check_documents, entry
+from haystack_integrations.common.resrank.documents import EMBEDDED_AS, FINGERPRINT, check_documents, embedded_as, entry
 from haystack_integrations.common.resrank.model import ResRankModel
 from haystack_integrations.common.resrank.model_user import ModelUser
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
@@ -25,8 +25,8 @@ class NewPassageFilter(ModelUser):
     Makes indexing incremental: gives passages stable ids and lets through only those that are not stored yet.
 
     An id comes from path, chunk number and content, so a second run over the same files writes nothing, and an edit
-    re-embeds only the chunks that it changed or moved. Passages that are stored with another model's vectors go through
-    again.
+    re-embeds only the chunks that it changed or moved. Passages that are stored with another model's vectors, or with
+    other settings of the embedder, go through again.
 
     Place it between splitter and embedder:
 
@@ -41,15 +41,25 @@ class NewPassageFilter(ModelUser):
         *,
         document_store: QdrantEdgeDocumentStore | QdrantDocumentStore,
         model: ResRankModel | str = "resrank-mini",
+        meta_fields_to_embed: list[str] | None = None,
+        embedding_separator: str = "\n",
+        sparse: bool = True,
     ) -> None:
         """
         Create the filter; nothing loads or opens yet.
 
         :param document_store: where the passages will be written.
         :param model: the one that will embed them.
+        :param meta_fields_to_embed: as in the `ResRankDocumentEmbedder` behind it. Where they differ, every run embeds
+            everything again.
+        :param embedding_separator: likewise.
+        :param sparse: likewise.
         """
         self._init_model(model)
         self.document_store = document_store
+        self.meta_fields_to_embed = list(meta_fields_to_embed) if meta_fields_to_embed is not None else None
+        self.embedding_separator = embedding_separator
+        self.sparse = sparse
 
     @component.output_types(documents=list[Document], passage_ids=dict[str, list[str]], unchanged=int, blank=int)
     def run(self, documents: list[Document]) -> dict[str, Any]:
@@ -64,12 +74,12 @@ class NewPassageFilter(ModelUser):
         """
         with_text = [document for document in check_documents(documents) if (document.content or "").strip()]
         passages = {passage.id: passage for passage in map(_identified, with_text)}
-        fingerprint = self._loaded().fingerprint if passages else ""
+        stamp = self.stamp() if passages else {}
         ids = list(passages)
         stored: set[str] = set()
         for start in range(0, len(ids), _BATCH):
             found = self.document_store.get_documents_by_id(ids[start : start + _BATCH])
-            stored.update(d.id for d in found if entry(d).get(FINGERPRINT) == fingerprint)
+            stored.update(d.id for d in found if stamp.items() <= entry(d).items())
         new = [passage for id_, passage in passages.items() if id_ not in stored]
         by_file: dict[str, list[str]] = {}
         for id_, passage in passages.items():
@@ -80,6 +90,21 @@ class NewPassageFilter(ModelUser):
             "unchanged": len(ids) - len(new),
             "blank": len(documents) - len(with_text),
         }
+
+    def stamp(self) -> dict[str, str]:
+        """
+        What a stored passage must carry in `meta["resrank"]` to be left as it is.
+
+        :returns: the model's fingerprint and the hash of the settings.
+        """
+        engine = self._loaded()
+        settings = embedded_as(
+            engine.config.lexical,
+            meta_fields=self.meta_fields_to_embed,
+            separator=self.embedding_separator,
+            sparse=self.sparse,
+        )
+        return {FINGERPRINT: engine.fingerprint, EMBEDDED_AS: settings}
 
     def close(self) -> None:
         """
