@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 Hits = Sequence[tuple[str, float]]
 
 FEATURES = ("bm25_score", "dense_score", "rrf_score", "bm25_reciprocal_rank", "dense_reciprocal_rank")
@@ -31,9 +32,14 @@ _RRF = FEATURES.index("rrf_score")
 # Scores are 1 at most, or about that. Far larger ones would overflow in the model and turn the whole list into NaN.
 _LARGEST_SCORE = 1e4
 _LARGEST_RANK = float(np.finfo(np.float32).max)
-_PLAIN = (float, int)
-_UNKNOWN = (math.nan,) * len(FEATURES)
-_META_KEYS = ("bm25_score", "bm25_rank", "dense_score", "dense_rank", "rrf_score")
+_PLAIN = frozenset({float, int, type(None)})
+_NOTHING: Mapping[str, Any] = {}
+# What `fuse` writes for each candidate.
+META_KEYS = ("query", "bm25_score", "bm25_rank", "dense_score", "dense_rank", "rrf_score")
+_META_KEYS = META_KEYS[1:]
+_LARGEST = np.array([_LARGEST_RANK if key.endswith("_rank") else _LARGEST_SCORE for key in _META_KEYS])
+_RANKS = [_META_KEYS.index("bm25_rank"), _META_KEYS.index("dense_rank")]
+_ORDER = [_META_KEYS.index(name.replace("reciprocal_", "")) for name in FEATURES]
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Evidence:
     :param query_hash: `query_hash(query)` of the query it was computed for.
     :param features: (candidates, 5) float32 in the order of `FEATURES`, NaN where unknown. `bm25_score` is divided by
         the pool's best; `dense_score` is a cosine; `rrf_score` is divided by the best possible one, so that 1 means
-        first in both lists; reciprocal ranks are 1/rank, 0 when not in that list.
+        first in every list that ran; reciprocal ranks are 1/rank, 0 when not in that list.
     """
 
     query_hash: str
@@ -104,15 +110,19 @@ def query_hash(query: str) -> str:
     return hashlib.sha256(query.strip().encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def fuse(query: str, *, bm25: Hits, dense: Hits, rrf_k: int = 60, top_k: int | None = None) -> list[FusedCandidate]:
+def fuse(
+    query: str, *, bm25: Hits | None, dense: Hits | None, rrf_k: int = 60, top_k: int | None = None
+) -> list[FusedCandidate]:
     """
     Reciprocal rank fusion of a lexical and a dense list, with each candidate's evidence.
+
+    One list alone keeps its order; nothing is then known of the other.
 
     Score: the sum of 1 / (k + rank) over the lists that hold the passage (Cormack, Clarke and Büttcher 2009).
 
     :param query: the query both lists answer.
-    :param bm25: (id, score) pairs of lexical retrieval, best first.
-    :param dense: (id, cosine) pairs of dense retrieval, best first.
+    :param bm25: (id, score) pairs of lexical retrieval, best first; `None` when it did not run.
+    :param dense: (id, cosine) pairs of dense retrieval, best first; `None` when it did not run.
     :param rrf_k: the constant k.
     :param top_k: how many to keep; `None` keeps all.
     :returns: candidates by (score descending, id).
@@ -122,24 +132,25 @@ def fuse(query: str, *, bm25: Hits, dense: Hits, rrf_k: int = 60, top_k: int | N
         msg = f"top_k must be positive or None, got {top_k}"
         raise ValueError(msg)
     hashed = query_hash(query)
-    best = max((score for _, score in bm25), default=0.0)
-    lexical, semantic = _ranked(bm25), _ranked(dense)
-    fused: dict[str, float] = {}
-    for ranked in (lexical, semantic):
-        for id_, (rank, _) in ranked.items():
-            fused[id_] = fused.get(id_, 0.0) + 1.0 / (rrf_k + rank)
-    best_first = sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+    best = max((score for _, score in bm25 or ()), default=0.0)
+    lexical, semantic = _ranked(bm25 or ()), _ranked(dense or ())
+    lists = max(1, sum(1 for hits in (bm25, dense) if hits is not None))
+    fused = {id_: 1.0 / (rrf_k + rank) for id_, (rank, _) in lexical.items()}
+    for id_, (rank, _) in semantic.items():
+        fused[id_] = fused.get(id_, 0.0) + 1.0 / (rrf_k + rank)
+    best_first = sorted((-rrf, id_) for id_, rrf in fused.items())
     candidates = []
-    for id_, rrf in best_first[:top_k]:
+    for negative, id_ in best_first[:top_k]:
+        rrf = -negative
         bm25_rank, bm25_score = lexical.get(id_, (0, 0.0))
         dense_rank, dense_score = semantic.get(id_, (0, None))
         meta: dict[str, str | float | int | None] = {
             "query": hashed,
-            "bm25_score": bm25_score / best if best > 0 else 0.0,
-            "bm25_rank": bm25_rank,
-            "dense_rank": dense_rank,
+            "bm25_score": None if bm25 is None else bm25_score / best if best > 0 else 0.0,
+            "bm25_rank": None if bm25 is None else bm25_rank,
+            "dense_rank": None if dense is None else dense_rank,
             "dense_score": dense_score,
-            "rrf_score": rrf * (rrf_k + 1) / 2,
+            "rrf_score": rrf * (rrf_k + 1) / lists,
         }
         candidates.append(FusedCandidate(id_, rrf, meta))
     return candidates
@@ -155,17 +166,13 @@ def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) ->
     :raises ValueError: when a value is not a number.
     """
     hashed = query_hash(query)
-    rows = [_UNKNOWN] * len(metas)
-    foreign = 0
-    for row, meta in enumerate(metas):
-        if not meta or "query" not in meta:
-            continue
-        if meta["query"] != hashed:
-            foreign += 1
-            continue
-        bm25_score, bm25_rank, dense_score, dense_rank, rrf = [_number(meta, key) for key in _META_KEYS]
-        rows[row] = (bm25_score, dense_score, rrf, _reciprocal(bm25_rank), _reciprocal(dense_rank))
-    return Evidence(hashed, np.array(rows, dtype=np.float32).reshape(-1, len(FEATURES))), foreign
+    own = [meta if meta and meta.get("query") == hashed else _NOTHING for meta in metas]
+    foreign = sum(1 for meta, used in zip(metas, own, strict=True) if meta and used is _NOTHING and "query" in meta)
+    numbers = _numbers([meta.get(key) for meta in own for key in _META_KEYS])
+    ranks = numbers[:, _RANKS]
+    with np.errstate(divide="ignore", over="ignore"):
+        numbers[:, _RANKS] = np.where(ranks <= 0, 0.0, 1.0 / ranks)  # rank 0: not in that list
+        return Evidence(hashed, numbers[:, _ORDER].astype(np.float32)), foreign
 
 
 def _ranked(hits: Hits) -> dict[str, tuple[int, float]]:
@@ -176,21 +183,32 @@ def _ranked(hits: Hits) -> dict[str, tuple[int, float]]:
     return ranked
 
 
-def _number(meta: Mapping[str, Any], key: str) -> float:
-    value = meta.get(key)
-    if value is None:
-        return math.nan
-    if type(value) in _PLAIN and abs(value) <= _LARGEST_SCORE:  # nearly all of them
-        return float(value)
-    number = value.item() if isinstance(value, np.generic) else value
-    largest = _LARGEST_RANK if key.endswith("_rank") else _LARGEST_SCORE
-    if isinstance(number, bool) or not isinstance(number, int | float) or abs(number) > largest:
-        msg = f"evidence {key!r} must be a finite number, got {value!r} (scores are 1 at most, or about that)"
-        raise ValueError(msg)
-    return float(number)
+def _numbers(values: list[Any]) -> Float64Array:
+    """(candidates, 5) in the order of the meta keys, NaN where not known."""
+    plain = values
+    if not _PLAIN.issuperset(map(type, values)):  # nearly never
+        plain = [_plain(value, _META_KEYS[i % len(_META_KEYS)]) for i, value in enumerate(values)]
+    try:
+        numbers: Float64Array = np.array(plain, dtype=np.float64).reshape(-1, len(_META_KEYS))
+    except OverflowError:  # an integer beyond any float
+        numbers = np.array([_bounded(value) for value in plain], dtype=np.float64).reshape(-1, len(_META_KEYS))
+    wrong = np.flatnonzero(np.abs(numbers) > _LARGEST)  # NaN is not
+    if len(wrong):
+        raise _bad_number(_META_KEYS[wrong[0] % len(_META_KEYS)], values[wrong[0]])
+    return numbers
 
 
-def _reciprocal(rank: float) -> float:
-    if math.isnan(rank):
-        return math.nan
-    return 1.0 / rank if rank > 0 else 0.0
+def _plain(value: Any, key: str) -> float | int | None:
+    number: Any = value.item() if isinstance(value, np.generic) else value
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
+        raise _bad_number(key, value)
+    return number
+
+
+def _bounded(value: float | None) -> float | None:
+    return math.inf if isinstance(value, int) and abs(value) > _LARGEST_RANK else value
+
+
+def _bad_number(key: str, value: Any) -> ValueError:
+    msg = f"evidence {key!r} must be a finite number, got {value!r} (scores are 1 at most, or about that)"
+    return ValueError(msg)

@@ -77,6 +77,31 @@ def test_one_list_alone_keeps_its_order(bm25: list, dense: list) -> None:
     assert [c.id for c in fuse("q", bm25=bm25, dense=dense)] == [id_ for id_, _ in bm25 + dense]
 
 
+def test_of_a_list_that_did_not_run_nothing_is_known() -> None:
+    lexical = _by_id(bm25=BM25, dense=None)
+    assert list(lexical) == ["b", "a", "d"]
+    assert lexical["a"].meta == {
+        "query": query_hash("q"),
+        "bm25_score": 0.5,
+        "bm25_rank": 2,
+        "dense_score": None,
+        "dense_rank": None,
+        "rrf_score": pytest.approx(61 / 62),
+    }
+    semantic = _by_id(bm25=None, dense=DENSE)
+    assert list(semantic) == ["a", "c"]
+    assert semantic["a"].meta["rrf_score"] == pytest.approx(1.0)
+    features = evidence_from_meta("q", [semantic["c"].meta])[0].features[0]
+    known = dict(zip(FEATURES, np.isfinite(features), strict=True))
+    assert known == {
+        "bm25_score": False,
+        "dense_score": True,
+        "rrf_score": True,
+        "bm25_reciprocal_rank": False,
+        "dense_reciprocal_rank": True,
+    }
+
+
 @pytest.mark.parametrize(("top_k", "count"), [(None, 4), (2, 2), (99, 4)])
 def test_top_k(top_k: int | None, count: int) -> None:
     assert [c.id for c in fuse("q", bm25=BM25, dense=DENSE, top_k=top_k)] == ["a", "b", "c", "d"][:count]

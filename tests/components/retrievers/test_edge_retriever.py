@@ -122,9 +122,9 @@ def test_refuses_bad_values(store):
     with pytest.raises(ValueError, match="must be a QdrantEdgeDocumentStore, got InMemoryDocumentStore"):
         QdrantEdgeEmbeddingRetriever(document_store=InMemoryDocumentStore())
     for top_k in (0, -1):
-        with pytest.raises(ValueError, match=f"top_k must be at least 1, got {top_k}"):
+        with pytest.raises(ValueError, match=f"top_k must be a positive integer or None, got {top_k}"):
             QdrantEdgeEmbeddingRetriever(document_store=store, top_k=top_k)
-        with pytest.raises(ValueError, match=f"top_k must be at least 1, got {top_k}"):
+        with pytest.raises(ValueError, match=f"top_k must be a positive integer or None, got {top_k}"):
             QdrantEdgeEmbeddingRetriever(document_store=store).run(query_embedding=[1.0, 0.0], top_k=top_k)
     retriever = QdrantEdgeEmbeddingRetriever(document_store=store)
     # What a pipeline passes on when query_embedding is connected and given at run time: the two lists joined.

@@ -228,6 +228,15 @@ def test_hybrid_leaves_the_evidence_in_the_meta(filled: Any, tiny: ResRankModel)
         assert evidence["rrf_score"] == pytest.approx(document.score * 61 / 2)
 
 
+@pytest.mark.parametrize(("mode", "known", "unknown"), [("bm25", "bm25", "dense"), ("dense", "dense", "bm25")])
+def test_a_list_alone_leaves_its_own_evidence(filled: Any, tiny: ResRankModel, mode: Any, known: str, unknown: str):
+    documents = ResRankRetriever(document_store=filled, model=tiny, mode=mode).run(query=QUERY)["documents"]
+    entries = [document.meta["resrank"] for document in documents]
+    assert [entry[f"{known}_rank"] for entry in entries] == list(range(1, len(documents) + 1))
+    assert all(entry[f"{unknown}_rank"] is None and entry[f"{unknown}_score"] is None for entry in entries)
+    assert entries[0]["rrf_score"] == pytest.approx(1.0)
+
+
 def test_stored_evidence_of_an_earlier_query_is_replaced(any_store: Any, tiny: ResRankModel, embedded: list[Document]):
     old = {"query": "x", "dense_score": 0.99, "dense_rank": 1, "bm25_rank": 1, "bm25_score": 1.0, "rrf_score": 1.0}
     any_store.write_documents([replace(d, meta={"resrank": {**d.meta["resrank"], **old}}) for d in embedded])

@@ -8,14 +8,8 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy
 from haystack.document_stores.types.filter_policy import apply_filter_policy
 
+from haystack_integrations.common.resrank.documents import check_top_k
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
-
-
-def _check_top_k(top_k: int) -> int:
-    if top_k <= 0:
-        msg = f"top_k must be at least 1, got {top_k}."
-        raise ValueError(msg)
-    return top_k
 
 
 @component
@@ -69,7 +63,8 @@ class QdrantEdgeEmbeddingRetriever:
             raise ValueError(msg)
         self.document_store = document_store
         self.filters = filters
-        self.top_k = _check_top_k(top_k)
+        check_top_k(top_k)
+        self.top_k = top_k
         self.scale_score = scale_score
         self.return_embedding = return_embedding
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
@@ -108,10 +103,11 @@ class QdrantEdgeEmbeddingRetriever:
         :raises ValueError: If the vector has another dimension than the store, or `top_k` is below 1.
         :raises FilterError: If the filter is malformed.
         """
+        check_top_k(top_k)
         documents = self.document_store._query_by_embedding(
             query_embedding=query_embedding,
             filters=apply_filter_policy(self.filter_policy, self.filters, filters),
-            top_k=self.top_k if top_k is None else _check_top_k(top_k),
+            top_k=self.top_k if top_k is None else top_k,
             scale_score=self.scale_score if scale_score is None else scale_score,
             return_embedding=self.return_embedding if return_embedding is None else return_embedding,
             score_threshold=self.score_threshold if score_threshold is None else score_threshold,

@@ -14,6 +14,8 @@ from haystack.dataclasses import SparseEmbedding
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever, QdrantSparseEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
+from haystack_integrations.common.resrank.embedding import StoredEmbedding
+from haystack_integrations.common.resrank.stored_document import StoredDocument
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 
 Hits = list[tuple[str, float]]
@@ -63,7 +65,7 @@ class FirstStage(Protocol):
         :param document: from `documents`.
         :param score: of the first stage.
         :param meta: with the evidence.
-        :returns: the document, without its sparse vector, which no later component needs.
+        :returns: a document that is cheap to copy, without its sparse vector, which no later component needs.
         """
 
 
@@ -93,9 +95,7 @@ class _EdgeStage:
         return self._store.get_documents_by_id(ids, return_embedding=True, return_sparse_embedding=False)
 
     def completed(self, document: Document, score: float, meta: dict[str, Any]) -> Document:
-        # The store has just made it and nobody else holds it: filling it in costs a tenth of making another one.
-        vars(document).update(score=score, meta=meta)
-        return document
+        return StoredDocument.of(document, score=score, meta=meta)
 
 
 class _ServerStage:
@@ -121,7 +121,8 @@ class _ServerStage:
         return [self._found[id_] for id_ in ids]
 
     def completed(self, document: Document, score: float, meta: dict[str, Any]) -> Document:
-        return replace(document, score=score, meta=meta, sparse_embedding=None)
+        embedding = None if document.embedding is None else StoredEmbedding(document.embedding)
+        return StoredDocument.of(document, score=score, meta=meta, embedding=embedding, sparse_embedding=None)
 
     def _hits(self, documents: list[Document]) -> Hits:
         self._found.update((document.id, document) for document in documents)

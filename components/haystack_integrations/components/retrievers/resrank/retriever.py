@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Literal, get_args
 
 from haystack import Document, component, default_from_dict, default_to_dict
@@ -19,7 +18,7 @@ from haystack_integrations.common.resrank.model import ResRankModel
 from haystack_integrations.common.resrank.model_user import ModelUser
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 
-from .first_stage import FirstStage, Hits, first_stage
+from .first_stage import FirstStage, first_stage
 
 # What the ranker reads in one pass, and as deep as the published runs go.
 _LIST_DEPTH = 100
@@ -32,8 +31,8 @@ class ResRankRetriever(ModelUser):
     """
     Retrieves candidates for `ResRankRanker`: embeds the query itself and returns documents with their vectors.
 
-    In `hybrid` mode it runs dense and BM25 search, fuses the two lists by reciprocal rank fusion, and leaves each
-    document's first-stage evidence in `meta["resrank"]`. `dense` and `bm25` are the two lists alone.
+    In `hybrid` mode it runs dense and BM25 search and fuses the two lists by reciprocal rank fusion; `dense` and `bm25`
+    are the two lists alone. Each document's first-stage evidence is left in `meta["resrank"]`.
 
     Works on `QdrantEdgeDocumentStore` and on `QdrantDocumentStore` (with `use_sparse_embeddings=True, sparse_idf=True`
     for hybrid), and ranks the same on both.
@@ -115,23 +114,12 @@ class ResRankRetriever(ModelUser):
         chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
         engine = self._loaded()
         self._check_stamp(engine.fingerprint)
-        stage = first_stage(self.document_store)
-        if self.mode == "bm25":
-            found = stage.search(None, self._terms(query), chosen, limit).bm25 or []
-            documents = self._scored(found, stage)
-            check_vectors(documents, engine.fingerprint, engine.dimension)
-            return {"documents": documents}
-        vector = StoredEmbedding(engine.encode_queries([query])[0].tolist())
-        if self.mode == "dense":
-            documents = self._scored(stage.search(vector, None, chosen, limit).dense or [], stage)
-        else:
-            documents = self._hybrid(query, vector, stage, chosen, limit)
+        vector = None if self.mode == "bm25" else StoredEmbedding(engine.encode_queries([query])[0].tolist())
+        documents = self._found(query, vector, first_stage(self.document_store), chosen, limit)
         check_vectors(documents, engine.fingerprint, engine.dimension)
-        return (
-            {"documents": documents, "query_embedding": vector}
-            if self.return_query_embedding
-            else {"documents": documents}
-        )
+        if vector is None or not self.return_query_embedding:
+            return {"documents": documents}
+        return {"documents": documents, "query_embedding": vector}
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -167,12 +155,6 @@ class ResRankRetriever(ModelUser):
         """
         self._check_stamp(self._loaded().fingerprint)
 
-    async def warm_up_async(self) -> None:
-        """
-        Load in a thread, so that a server goes on answering meanwhile.
-        """
-        await asyncio.to_thread(self.warm_up)
-
     def close(self) -> None:
         """
         Let the model and the store go; a later `run` takes them up again.
@@ -192,28 +174,32 @@ class ResRankRetriever(ModelUser):
             )
             raise ValueError(msg)
 
-    @staticmethod
-    def _scored(hits: Hits, stage: FirstStage) -> list[Document]:
-        scores = dict(hits)
-        return [stage.completed(d, scores[d.id], d.meta) for d in stage.documents(list(scores))]
-
-    def _hybrid(
+    def _found(
         self,
         query: str,
-        vector: StoredEmbedding,
+        vector: StoredEmbedding | None,
         stage: FirstStage,
         filters: dict[str, Any] | None,
         limit: int,
     ) -> list[Document]:
         from resrank.evidence import fuse
 
-        engine = self._loaded()
-        depth = self.list_depth if self.list_depth is not None else max(_LIST_DEPTH, limit)
-        lists = stage.search(vector, self._terms(query), filters, depth)
-        fused = fuse(query, bm25=lists.bm25 or [], dense=lists.dense or [], rrf_k=engine.config.rrf_k, top_k=limit)
+        terms = None if self.mode == "dense" else self._terms(query)
+        depth = limit
+        if self.mode == "hybrid":
+            depth = self.list_depth if self.list_depth is not None else max(_LIST_DEPTH, limit)
+        lists = stage.search(vector, terms, filters, depth)
+        rrf_k = self._loaded().config.rrf_k
+        fused = fuse(query, bm25=lists.bm25, dense=lists.dense, rrf_k=rrf_k, top_k=limit)
+        # A list alone keeps its own scores.
+        alone = dict(lists.dense or lists.bm25 or ()) if lists.dense is None or lists.bm25 is None else {}
         kept = {candidate.id: candidate for candidate in fused}
         return [
-            stage.completed(document, kept[document.id].score, with_entry(document, kept[document.id].meta))
+            stage.completed(
+                document,
+                alone.get(document.id, kept[document.id].score),
+                with_entry(document, kept[document.id].meta),
+            )
             for document in stage.documents(list(kept))
         ]
 
