@@ -11,6 +11,7 @@ Parts that are missing come from what the config names: the encoder from `encode
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -36,6 +37,7 @@ DEFAULT_LAYERS = 3
 
 _LAYER = re.compile(r"((?:^|\.)(?:layer|layers|h)\.)(\d+)(\.)")
 _WEIGHTS = "model.safetensors"
+_CHUNK = 1 << 20
 
 Resolver = Callable[[str, str | None], Path]
 
@@ -53,6 +55,29 @@ class Checkpoint:
         self.config = config
         self.folder = folder
         self._resolver = resolver
+
+    def digest(self, fingerprint: str, config: ResRankConfig) -> str:
+        """
+        Identify what decides the scores.
+
+        :param fingerprint: of the vectors.
+        :param config: as it is run.
+        :returns: 16 hexadecimal digits.
+        """
+        found = hashlib.sha256(json.dumps([fingerprint, config.to_dict()], sort_keys=True).encode())
+        # The fingerprint stands for the encoder.
+        files = (
+            []
+            if self.folder is None
+            else [self.folder / "head.safetensors", *self.folder.glob("reranker/*.safetensors")]
+        )
+        for file in sorted(files):
+            if file.is_file():
+                found.update(file.name.encode())
+                with file.open("rb") as content:
+                    while chunk := content.read(_CHUNK):
+                        found.update(chunk)
+        return found.hexdigest()[:16]
 
     def _part(self, name: str) -> Path | None:
         path = None if self.folder is None else self.folder / name

@@ -97,13 +97,14 @@ class LexicalConfig:
     :param language: stemmer and stop words.
     :param k: term-frequency saturation.
     :param b: length normalisation, 0 to 1.
-    :param avg_len: expected passage length in tokens, for the length normalisation.
+    :param avg_len: expected passage length in terms, stop words not counted, for the length normalisation. 64 did as
+        well as each collection's own average on nine collections whose averages are 13 to 85.
     """
 
     language: str = "english"
     k: float = 1.2
     b: float = 0.75
-    avg_len: float = 256.0
+    avg_len: float = 64.0
 
     def __post_init__(self) -> None:
         if self.k < 0 or not 0 <= self.b <= 1 or self.avg_len <= 0:

@@ -30,7 +30,7 @@ from .lexical import LexicalEncoder
 from .query_memory import QueryMemory
 from .reranker import Prompt, Reranker
 from .runtime import Runtime
-from .windows import score_in_windows
+from .windows import score_in_windows, window_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class ResRank:
         device: str | None = None,
         dtype: str = "auto",
         attn_implementation: str = "auto",
+        attention: Attention | None = None,
         revision: str | None = None,
         token: str | None = None,
         local_files_only: bool = False,
@@ -92,6 +93,7 @@ class ResRank:
         :param dtype: `auto` (bfloat16 where the hardware computes in it, else float32), `float32`, `bfloat16`,
             `float16`.
         :param attn_implementation: `auto`, `sdpa`, `eager` or `flash_attention_2`.
+        :param attention: run the reranker `causal` or `order_free`; `None` as it was trained.
         :param revision: of a hub id.
         :param token: for private hub repositories.
         :param local_files_only: never download.
@@ -105,7 +107,10 @@ class ResRank:
 
         folder = find(str(name_or_path), revision)
         runtime = Runtime.resolve(device, dtype, attn_implementation)
-        return cls(Checkpoint(read_config(folder), folder, find), runtime)
+        config = read_config(folder)
+        if attention is not None:
+            config = config.with_reranker(attention=attention)
+        return cls(Checkpoint(config, folder, find), runtime)
 
     @classmethod
     def from_backbones(
@@ -338,6 +343,31 @@ class ResRank:
         with self._lock:
             self._queries.clear()
             self._fingerprint = self.encoder.fingerprint()
+
+    @property
+    def checkpoint_hash(self) -> str:
+        """
+        Identify everything that decides the scores.
+
+        That is the files of the checkpoint, its config as it is run, and the vectors' fingerprint. Weights of a
+        reranker from elsewhere count by their name and revision.
+
+        :returns: 16 hexadecimal digits.
+        """
+        return self._checkpoint.digest(self.fingerprint, self._config)
+
+    def rerank_tokens(self, query: str, candidates: int) -> tuple[int, int]:
+        """
+        What the reranker reads to rank a list, all passes together. It generates nothing.
+
+        :param query: the query.
+        :param candidates: how many passages.
+        :returns: tokens of query and templates, and passage slots.
+        """
+        prompt = self.reranker.prompt(query)
+        config = self.reranker.config
+        passes = window_sizes(candidates, self.reranker.capacity(prompt), config.window_anchors)
+        return len(passes) * prompt.tokens, sum(passes)
 
     def encode_passages(
         self,

@@ -42,10 +42,7 @@ def score_in_windows(
     total = len(prior)
     if total <= window:
         return score(np.arange(total))
-    anchors = min(anchors, window // 2)
-    if anchors < 1:
-        msg = f"ranking {total} candidates in windows of {window} needs a window of at least 2"
-        raise ValueError(msg)
+    anchors = _anchors(total, window, anchors)
     order = np.argsort(-prior, kind="stable")
     first = order[:window]
     scores = np.empty(total, dtype=np.float32)
@@ -58,3 +55,28 @@ def score_in_windows(
         shift = np.mean(scores[anchor_ids] - passed[:anchors], dtype=np.float64)
         scores[rest] = passed[anchors:] + np.float32(shift)
     return scores
+
+
+def window_sizes(total: int, window: int, anchors: int) -> list[int]:
+    """
+    How many candidates each pass of `score_in_windows` reads.
+
+    :param total: candidates.
+    :param window: as there.
+    :param anchors: as there.
+    :returns: a number a pass, none without candidates.
+    :raises ValueError: as there.
+    """
+    if total <= window:
+        return [total] if total else []
+    anchors = _anchors(total, window, anchors)
+    rest = range(window, total, window - anchors)
+    return [window, *(anchors + min(window - anchors, total - start) for start in rest)]
+
+
+def _anchors(total: int, window: int, anchors: int) -> int:
+    anchors = min(anchors, window // 2)
+    if anchors < 1:
+        msg = f"ranking {total} candidates in windows of {window} needs a window of at least 2"
+        raise ValueError(msg)
+    return anchors

@@ -14,20 +14,15 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-# Before Haystack is imported: a command line that works offline sends nothing anywhere.
-os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import typer
 from rich.markup import escape
+
+from .command import AsJson, Device, Dtype, Model, command, model_parameters
 
 if TYPE_CHECKING:
     from resrank import ResRank
@@ -46,41 +41,11 @@ app = typer.Typer(
 Store = Annotated[
     Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.", show_default=True)
 ]
-Model = Annotated[str, typer.Option("--model", envvar="RESRANK_MODEL", help="Model name, checkpoint folder or hub id.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, …; default: the best one present.")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many results.")]
 
 
-def _command(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Turns what users can mend into one line and an exit code; a bug keeps its traceback."""
-
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> None:
-        from haystack.core.errors import DeserializationError, PipelineError, PipelineRuntimeError
-
-        from .display import err, fail
-
-        haystack_errors = (DeserializationError, PipelineError, PipelineRuntimeError)
-        _quiet_libraries()
-        try:
-            code = function(*args, **kwargs)
-        except KeyboardInterrupt:
-            err.print("interrupted; what was written stays, and running the same command again goes on from there")
-            raise typer.Exit(130) from None
-        except (OSError, ValueError, RuntimeError, ImportError, *haystack_errors) as error:
-            if os.environ.get("RESRANK_DEBUG"):
-                raise
-            fail(_reason(error))
-            raise typer.Exit(1) from None
-        raise typer.Exit(code or 0)
-
-    return run
-
-
 @app.command()
-@_command
+@command
 def index(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders: txt, md, html, pdf.")],
     *,
@@ -100,7 +65,7 @@ def index(
     from .indexing import Indexer
 
     started = time.perf_counter()
-    handle = _model_parameters(model, device, dtype)
+    handle = model_parameters(model, device, dtype)
     with progress_display() as progress:
         progress("Loading the model", 0, 0)
         encoder = _encoder(handle)
@@ -136,7 +101,7 @@ def index(
 
 
 @app.command()
-@_command
+@command
 def search(
     query: Annotated[str, typer.Argument(help="A question or keywords.")],
     *,
@@ -155,7 +120,7 @@ def search(
     from .loader import load_pipeline
 
     _require_store(store)
-    handle = _model_parameters(model, device, dtype)
+    handle = model_parameters(model, device, dtype)
     encoder = _encoder(handle)
     pipeline = load_pipeline(
         "search_dense" if dense else "search",
@@ -186,7 +151,7 @@ def search(
 
 
 @app.command()
-@_command
+@command
 def info(
     *,
     store: Store = Path(DEFAULT_STORE),
@@ -203,7 +168,7 @@ def info(
     from .display import out, print_json
     from .information import describe
 
-    described = describe(_model_parameters(model, device, dtype), store)
+    described = describe(model_parameters(model, device, dtype), store)
     if as_json:
         print_json(described)
         return 0
@@ -216,7 +181,7 @@ def info(
 
 
 @app.command()
-@_command
+@command
 def demo(
     *,
     store: Annotated[
@@ -235,7 +200,7 @@ def demo(
     from .display import err, out, print_json, progress_display
 
     folder = store if store is not None else _cache_folder() / demo_folder()
-    handle = _model_parameters(model, device, dtype)
+    handle = model_parameters(model, device, dtype)
     encoder = _encoder(handle)
     demonstration = Demo(model=handle, store=_store_parameters(folder, encoder), top_k=top_k)
     try:
@@ -293,20 +258,6 @@ def main() -> None:
     app()
 
 
-def _reason(error: BaseException) -> str:
-    # Haystack wraps what a component raised into several lines; the component's own text says what to do.
-    while isinstance(error.__cause__, OSError | ValueError | RuntimeError | ImportError | TypeError):
-        error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _model_parameters(model: str, device: str | None, dtype: str) -> dict[str, Any]:
-    parameters: dict[str, Any] = {"model": model, "dtype": dtype}
-    if device is not None:
-        parameters["device"] = {"type": "single", "device": device}
-    return parameters
-
-
 def _encoder(model: dict[str, Any]) -> ResRank:
     """Load the model; whoever holds it until the pipeline runs spares the pipeline loading it again."""
     from haystack_integrations.common.resrank import ResRankModel
@@ -332,17 +283,3 @@ def _cache_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "resrank"
-
-
-def _quiet_libraries() -> None:
-    import logging
-
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("haystack").setLevel(logging.ERROR)
-    logging.getLogger("haystack_integrations").setLevel(logging.WARNING)
-    # The command counts cut passages itself, once for all batches.
-    logging.getLogger("haystack_integrations.components.embedders.resrank").setLevel(logging.ERROR)
-    logging.getLogger("pypdf").setLevel(logging.ERROR)
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)

@@ -16,7 +16,7 @@ from haystack import Pipeline
 DEFINITIONS = Path(__file__).parent / "definitions"
 
 MODEL_TYPE = "haystack_integrations.common.resrank.model.ResRankModel"
-_EDGE = "haystack_integrations.document_stores.resrank.document_store.QdrantEdgeDocumentStore"
+EDGE_STORE_TYPE = "haystack_integrations.document_stores.resrank.document_store.QdrantEdgeDocumentStore"
 _SERVER = "haystack_integrations.document_stores.qdrant.document_store.QdrantDocumentStore"
 
 
@@ -62,20 +62,39 @@ def read_definition(
     :raises ValueError: for an unknown definition or component.
     """
     parsed = yaml.safe_load(definition_path(name).read_text(encoding="utf-8"))
-    definition = {key: value for key, value in parsed.items() if not key.startswith("x-")}
-    changes = {MODEL_TYPE: model or {}, _EDGE: store or {}, _SERVER: store or {}}
-
-    def change(node: dict[str, Any]) -> dict[str, Any]:
-        extra = changes.get(node.get("type", ""))
-        return node if extra is None else {**node, "init_parameters": {**node.get("init_parameters", {}), **extra}}
-
-    definition = _mapped(definition, change)
+    definition = point_at(parsed, model=model, store=store, store_types=(EDGE_STORE_TYPE, _SERVER))
     for component, values in (components or {}).items():
         if component not in definition["components"]:
             msg = f"pipeline {name!r} has no component {component!r}: it has {', '.join(definition['components'])}"
             raise ValueError(msg)
         definition["components"][component]["init_parameters"].update(values)
     return definition
+
+
+def point_at(
+    definition: dict[str, Any],
+    *,
+    model: dict[str, Any] | None = None,
+    store: dict[str, Any] | None = None,
+    store_types: tuple[str, ...] = (EDGE_STORE_TYPE,),
+) -> dict[str, Any]:
+    """
+    Any pipeline's definition with another model and store.
+
+    :param definition: as YAML holds it; not changed.
+    :param model: init parameters to set on every `ResRankModel`; one given by its short form is not touched.
+    :param store: init parameters to set on every document store.
+    :param store_types: of these types.
+    :returns: the changed definition, without sections that are there for their YAML anchors only (`x-…`).
+    """
+    changes = {MODEL_TYPE: model or {}, **{kind: store or {} for kind in store_types}}
+
+    def change(node: dict[str, Any]) -> dict[str, Any]:
+        extra = changes.get(node.get("type", ""))
+        return node if extra is None else {**node, "init_parameters": {**node.get("init_parameters", {}), **extra}}
+
+    changed: dict[str, Any] = _mapped({key: value for key, value in definition.items() if key[:2] != "x-"}, change)
+    return changed
 
 
 def load_pipeline(

@@ -386,3 +386,21 @@ def test_a_model_trained_from_safe_start_does_not_keep_the_card_that_says_so(tin
     assert (tmp_path / "same" / "README.md").read_text() == "not trained yet"
     randomise_head(_open(tmp_path / "safe")).save_pretrained(tmp_path / "trained")
     assert "not trained" not in (tmp_path / "trained" / "README.md").read_text()
+
+
+def test_attention_can_be_chosen_when_loading(tiny_mini_checkpoint):
+    trained = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype="float32")
+    other = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype="float32", attention="causal")
+    assert (trained.reranker.config.attention, other.reranker.config.attention) == ("order_free", "causal")
+    assert other.fingerprint == trained.fingerprint
+    with pytest.raises(ValueError, match="attention"):
+        ResRank.from_pretrained(tiny_mini_checkpoint, attention="sideways")
+
+
+def test_the_checkpoint_hash_changes_with_what_decides_the_scores(tiny_mini_checkpoint, tiny_safe_checkpoint, tmp_path):
+    def digest(folder, **options):
+        return ResRank.from_pretrained(folder, device="cpu", dtype="float32", **options).checkpoint_hash
+
+    same = shutil.copytree(tiny_mini_checkpoint, tmp_path / "same")
+    assert digest(same) == digest(tiny_mini_checkpoint)
+    assert len({digest(same), digest(same, attention="causal"), digest(tiny_safe_checkpoint)}) == 3

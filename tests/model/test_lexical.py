@@ -19,10 +19,16 @@ def lexical() -> LexicalEncoder:
     return LexicalEncoder()
 
 
-def test_a_query_weighs_each_distinct_term_once(lexical: LexicalEncoder) -> None:
-    ids, weights = lexical.encode_query("yeast yeast flour")
-    assert len(ids) == 2
-    assert weights == [1.0, 1.0]
+def test_a_query_weighs_a_term_by_its_frequency(lexical: LexicalEncoder) -> None:
+    ids, weights = lexical.encode_query("yeast flour yeast, the yeasts")
+    ((yeast,), _), ((flour,), _) = lexical.encode_query("yeast"), lexical.encode_query("flour")
+    assert dict(zip(ids, weights, strict=True)) == {yeast: 3.0, flour: 1.0}
+
+
+def test_query_terms_are_those_of_qdrants_own_query_encoding(lexical: LexicalEncoder, queries: tuple[str, ...]) -> None:
+    for query in (*queries, "word " * 5_000, "the of and"):
+        assert lexical.encode_query(query)[0] == sorted(lexical._bm25.embed_query(query).indices)
+    assert lexical.encode_query("word " * 5_000)[1] == [5_000.0]
 
 
 def test_ids_ascend_and_are_unsigned_32_bit(lexical: LexicalEncoder) -> None:
@@ -75,6 +81,6 @@ def test_the_language_chooses_the_stemmer_and_stop_words() -> None:
 def test_hostile_texts_are_encoded(lexical: LexicalEncoder, hostile_text: str) -> None:
     ids, weights = lexical.encode_query(hostile_text)
     assert len(ids) == len(weights)
-    assert all(weight == 1.0 for weight in weights)
+    assert all(weight >= 1.0 and weight == int(weight) for weight in weights)
     ((_, passage_weights),) = lexical.encode_passages([hostile_text])
     assert all(math.isfinite(weight) and weight > 0 for weight in passage_weights)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resrank.windows import score_in_windows
+from resrank.windows import score_in_windows, window_sizes
 
 
 def test_a_list_that_fits_is_one_pass_in_input_order() -> None:
@@ -102,3 +102,17 @@ def test_anchors_never_fill_the_window() -> None:
 def test_a_window_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="ranking 3 candidates in windows of 1 needs a window of at least 2"):
         score_in_windows(np.zeros(3, dtype=np.float32), 1, 1, lambda rows: np.zeros(len(rows), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("total", "window", "anchors"), [(0, 8, 2), (5, 8, 2), (8, 8, 2), (9, 8, 2), (40, 8, 3), (41, 7, 99)]
+)
+def test_window_sizes_are_those_of_the_passes(total, window, anchors):
+    seen = []
+
+    def score(rows):
+        seen.append(len(rows))
+        return np.zeros(len(rows), dtype=np.float32)
+
+    score_in_windows(np.zeros(total, dtype=np.float32), window, anchors, score)
+    assert window_sizes(total, window, anchors) == [size for size in seen if size]

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +188,11 @@ def test_demo_gives_as_many_results_as_asked(resrank, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "harvest", lambda: passages)
     answer = json.loads(resrank("demo", "--store", str(tmp_path / "demo"), "--top-k", "15", "--json").stdout)
     assert len(answer["comparisons"][0]["systems"]["ResRank"]["results"]) == 15
+
+
+@pytest.mark.parametrize("module", ["resrank_pipelines.cli", "resrank_evals.cli"])
+def test_a_command_sends_no_telemetry_unless_asked(module):
+    look = f"import {module}; from haystack.telemetry import _telemetry; print(_telemetry.telemetry)"
+    environment = {name: value for name, value in os.environ.items() if name != "HAYSTACK_TELEMETRY_ENABLED"}
+    done = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"

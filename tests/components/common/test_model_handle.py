@@ -41,6 +41,7 @@ def test_defaults_are_portable():
             "device": None,
             "dtype": "auto",
             "attn_implementation": "auto",
+            "attention": None,
             "revision": None,
             "token": TOKEN,
             "local_files_only": False,
@@ -196,7 +197,7 @@ def test_choices_that_come_out_the_same_share_one_model(fresh_checkpoint: Path):
     assert ResRankModel(str(fresh_checkpoint), device="cpu").load() is spelled
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"attn_implementation": "eager"}])
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"attn_implementation": "eager"}, {"attention": "causal"}])
 def test_handles_that_run_differently_do_not_share(fresh_checkpoint: Path, change: dict[str, str]):
     base = {"device": "cpu", "dtype": "float32"}
     first = ResRankModel(str(fresh_checkpoint), **base).load()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import threading
 import weakref
@@ -17,6 +18,7 @@ from haystack.utils import ComponentDevice, Secret
 
 if TYPE_CHECKING:
     from resrank import ResRank
+    from resrank.config import Attention
 
 _ENGINES: weakref.WeakValueDictionary[str, ResRank] = weakref.WeakValueDictionary()
 _GUARD = threading.Lock()
@@ -41,10 +43,12 @@ class ResRankModel:
         same YAML runs on a laptop and on a GPU host.
     :param dtype: `auto`, `float32`, `bfloat16` or `float16`.
     :param attn_implementation: `auto`, `sdpa`, `eager` or `flash_attention_2`.
+    :param attention: run the reranker `causal` or `order_free`; `None` as it was trained.
     :param revision: of a hub id.
     :param token: for private hub repositories; resolved when loading.
     :param local_files_only: never download.
     :raises TypeError: when `model` is not a string.
+    :raises ValueError: for another `attention`.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class ResRankModel:
         device: ComponentDevice | str | None = None,
         dtype: str = "auto",
         attn_implementation: str = "auto",
+        attention: Attention | None = None,
         revision: str | None = None,
         token: Secret | None = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False),  # noqa: B008
         local_files_only: bool = False,
@@ -65,6 +70,10 @@ class ResRankModel:
         self.device = ComponentDevice.from_str(device) if isinstance(device, str) else device
         self.dtype = dtype
         self.attn_implementation = attn_implementation
+        if attention not in (None, "causal", "order_free"):
+            msg = f"attention must be 'causal', 'order_free' or None, got {attention!r}"
+            raise ValueError(msg)
+        self.attention = attention
         self.revision = revision
         self.token = token
         self.local_files_only = local_files_only
@@ -96,7 +105,7 @@ class ResRankModel:
 
         device = None if self.device is None else self.device.to_torch_str()
         runtime = Runtime.resolve(device, self.dtype, self.attn_implementation)
-        key = json.dumps([identity(self.model), self.revision, str(runtime)])
+        key = json.dumps([identity(self.model), self.revision, self.attention, str(runtime)])
         with _GUARD:
             engine = _ENGINES.get(key)
             if engine is None:
@@ -105,12 +114,23 @@ class ResRankModel:
                     device=device,
                     dtype=self.dtype,
                     attn_implementation=self.attn_implementation,
+                    attention=self.attention,
                     revision=self.revision,
                     token=None if self.token is None else self.token.resolve_value(),
                     local_files_only=self.local_files_only,
                 )
                 _ENGINES[key] = engine
         return engine.load(*parts) if parts else engine
+
+    def changed(self, **parameters: Any) -> ResRankModel:
+        """
+        A handle like this one with other parameters.
+
+        :param parameters: of the constructor.
+        :returns: the other handle.
+        """
+        own = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return type(self)(**{**own, **parameters})
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -124,6 +144,7 @@ class ResRankModel:
             device=self.device,
             dtype=self.dtype,
             attn_implementation=self.attn_implementation,
+            attention=self.attention,
             revision=self.revision,
             token=self.token,
             local_files_only=self.local_files_only,
