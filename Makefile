@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench clean
+.PHONY: demo test test-slow lint types bench eval eval-full clean
 
 demo: $(VENV)/.demo
 	$(BIN)/resrank demo
@@ -20,7 +20,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.dev
-	$(BIN)/mypy components model pipelines
+	$(BIN)/mypy components evals model pipelines
+
+# Collections: the BEIR folders in RESRANK_DATA (docs/data.md).
+eval: $(VENV)/.eval
+	$(BIN)/resrank-eval ir --queries 100 --duplicate-ids first
+
+eval-full: $(VENV)/.eval
+	$(BIN)/resrank-eval ir --duplicate-ids first --out .resrank/results-full
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
@@ -32,6 +39,11 @@ $(BIN)/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing resrank (a few minutes the first time: PyTorch is large) ..."
 	$(PIP) --constraint constraints.txt --editable '.[mini]'
+	touch $@
+
+$(VENV)/.eval: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing resrank and its evaluation tools (a few minutes the first time: PyTorch is large) ..."
+	$(PIP) --constraint constraints.txt --editable '.[mini,evals]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

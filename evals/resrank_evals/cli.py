@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""The `resrank-eval` command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, model_parameters
+
+if TYPE_CHECKING:
+    from .results import CollectionCard, SystemResult
+
+DEFAULT_OUT = ".resrank/results"
+DEFAULT_STORES = ".resrank/eval-stores"
+DEFAULT_SYSTEMS = ("bm25", "dense", "rrf", "resrank")
+REPORT = "report.html"
+
+app = typer.Typer(
+    name="resrank-eval",
+    help="Measure rankings: is it better on your data, and what does it cost?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Results = Annotated[Path, typer.Option("--out", help="Results folder; what is there already is kept.")]
+Measure = Annotated[str, typer.Option("--measure", help="The measure that tables and report show first.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option("--baseline", help="System that the others are compared with; default: bm25, else the first."),
+]
+
+
+@app.command()
+@command
+def ir(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Collections: a BEIR folder, a folder of such folders, irds:ID, dl19, dl20, beir8, or "
+            "trec:topics=FILE,qrels=FILE[,corpus=FILE][,name=NAME]. Default: the folder in RESRANK_DATA.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer needs a list
+    *,
+    system: Annotated[
+        list[str],
+        typer.Option(
+            "--system",
+            "-s",
+            help="bm25, dense, rrf, resrank[:pool=bm25|dense|rrf,evidence=on|off,attention=causal|order_free,"
+            "order=given|shuffled,model=…], cross-encoder:MODEL[,pool=…], run:FILE, or a pipeline's FILE.yaml. "
+            "Give it several times.",
+            show_default=", ".join(DEFAULT_SYSTEMS),
+        ),
+    ] = list(DEFAULT_SYSTEMS),  # noqa: B006
+    out: Results = Path(DEFAULT_OUT),
+    stores: Annotated[Path, typer.Option("--stores", help="Where collections are indexed, once a model.")] = Path(
+        DEFAULT_STORES
+    ),
+    queries: Annotated[
+        int | None, typer.Option("--queries", min=1, help="Seeded sample of queries a collection; default: all.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of samples and shuffles.")] = 0,
+    depth: Annotated[int, typer.Option("--depth", min=1, help="Candidates a query.")] = 100,
+    split: Annotated[
+        str | None, typer.Option("--split", help="Of the qrels; default: test, else dev, else the only one.")
+    ] = None,
+    measures: Annotated[
+        str, typer.Option("--measures", help="Comma-separated names of ir_measures.")
+    ] = "nDCG@10,RR@10,R@100,AP,P@1",
+    measure: Measure = "nDCG@10",
+    baseline: Baseline = None,
+    model: Model = "resrank-mini",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    missing_passages: Annotated[
+        Literal["error", "keep"],
+        typer.Option("--missing-passages", help="Judgments of passages that a collection lacks."),
+    ] = "error",
+    duplicate_ids: Annotated[
+        Literal["error", "first"],
+        typer.Option("--duplicate-ids", help="Different passages or queries under one id: stop, or read the first."),
+    ] = "error",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Measure systems on test collections. A killed run goes on where it stopped.
+    """
+    from haystack_integrations.common.resrank import ResRankModel
+    from resrank_pipelines.display import err, print_json, progress_display
+    from resrank_pipelines.display import out as screen
+    from resrank_pipelines.loader import MODEL_TYPE
+
+    from .harness import Settings, run
+    from .loading import collection_sources
+    from .report import write_report
+    from .results import read_results, write_whole
+    from .systems import parse_system
+    from .table import results_csv
+
+    systems = [parse_system(name) for name in system]
+    specs = data or [os.environ.get("RESRANK_DATA", "")]
+    if not any(specs):
+        msg = "name a collection, e.g. a BEIR folder, or set RESRANK_DATA to a folder of them (docs/data.md)"
+        raise ValueError(msg)
+    sources = [
+        source
+        for spec in specs
+        for source in collection_sources(
+            spec, split=split, missing_passages=missing_passages, duplicate_ids=duplicate_ids
+        )
+    ]
+    settings = Settings(
+        out=out,
+        stores=stores,
+        model=ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": model_parameters(model, device, dtype)}),
+        depth=depth,
+        queries=queries,
+        seed=seed,
+        measures=tuple(name.strip() for name in measures.split(",") if name.strip()),
+    )
+    if measure not in settings.measures:
+        msg = f"--measure must be one of {', '.join(settings.measures)}, got {measure!r}"
+        raise ValueError(msg)
+    made: list[SystemResult] = []
+    kept = 0
+    with progress_display() as progress:
+        for outcome in run(sources, systems, settings, progress):
+            made.append(outcome.result)
+            kept += outcome.kept
+            if not outcome.kept and not as_json:
+                value = outcome.result.means[measure]
+                err.print(f"{outcome.result.collection}: {outcome.result.system}: {measure} {value:.4f}", style="dim")
+    cards, every = read_results(out)
+    write_whole(out / "results.csv", results_csv(every))
+    report = write_report(out, out / REPORT, measure=measure, baseline=baseline)
+    wanted = {(result.collection, result.system) for result in made}
+    shown = [result for result in every if (result.collection, result.system) in wanted]
+    if as_json:
+        print_json({"results": [_summary(result) for result in shown], "report": str(report)})
+    else:
+        _show(cards, shown, measure, baseline)
+        if kept:
+            screen.print(f"{kept} of {len(made)} results were there already and were kept.")
+        screen.print(f"Report: [cyan]{report}[/]; runs, JSON and CSV beside it.", soft_wrap=True)
+    return 0
+
+
+@app.command()
+@command
+def report(
+    results: Annotated[Path, typer.Argument(help="A results folder.")] = Path(DEFAULT_OUT),
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file.", show_default=f"{REPORT} in the results folder")
+    ] = None,
+    measure: Measure = "nDCG@10",
+    baseline: Baseline = None,
+    as_json: AsJson = False,
+) -> int:
+    """
+    Show stored results, and write them as one HTML file that needs nothing else.
+    """
+    from resrank_pipelines.display import out as screen
+    from resrank_pipelines.display import print_json
+
+    from .report import write_report
+    from .results import read_results
+
+    cards, every = read_results(results)
+    written = write_report(results, out if out is not None else results / REPORT, measure=measure, baseline=baseline)
+    if as_json:
+        print_json({"results": [_summary(result) for result in every], "report": str(written)})
+        return 0
+    _show(cards, every, measure, baseline)
+    screen.print(f"Report: [cyan]{written}[/]", soft_wrap=True)
+    return 0
+
+
+def main() -> None:
+    """
+    Entry point of the installed command.
+    """
+    app()
+
+
+def _show(cards: dict[str, CollectionCard], results: list[SystemResult], measure: str, baseline: str | None) -> None:
+    from resrank_pipelines.display import out as screen
+
+    from .table import costs, leaderboard
+
+    screen.print(leaderboard(cards, results, measure=measure, baseline=baseline))
+    screen.print(costs(results))
+
+
+def _summary(result: SystemResult) -> dict[str, Any]:
+    """A result without its values query by query, which are in its file."""
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(result).items() if name not in ("per_query", "environment")}

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Where results were made, and what identifies the model that made them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from haystack_integrations.common.resrank import ResRankModel
+
+_PACKAGES = (
+    "resrank",
+    "haystack-ai",
+    "qdrant-edge-py",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "ir-measures",
+)
+_CHUNK = 1 << 20
+
+
+def describe_environment(model: ResRankModel | None) -> dict[str, Any]:
+    """
+    The machine and the software.
+
+    :param model: that ran; `None` when none did.
+    :returns: plain values.
+    """
+    facts: dict[str, Any] = {
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        **{package: _version(package) for package in _PACKAGES},
+    }
+    if model is not None:
+        runtime = model.load().runtime
+        facts |= {
+            "device": torch.cuda.get_device_name(runtime.device)
+            if runtime.device.type == "cuda"
+            else runtime.device.type,
+            "dtype": runtime.dtype_name,
+            "attn_implementation": runtime.attn_implementation,
+        }
+    return facts
+
+
+def describe_model(model: ResRankModel) -> dict[str, Any]:
+    """
+    What decides a model's results: a stored result of another model is not kept.
+
+    :param model: the handle.
+    :returns: its name, the fingerprint of its vectors, a hash of the reranker's side, and how it runs.
+    """
+    engine = model.load("encoder")
+    return {
+        "name": model.model,
+        "fingerprint": engine.fingerprint,
+        "checkpoint": engine.checkpoint_hash,
+        "dtype": engine.runtime.dtype_name,
+        "device": engine.runtime.device.type,
+    }
+
+
+def file_hash(path: Path) -> str:
+    """
+    Identify a file's content.
+
+    :param path: the file.
+    :returns: 16 hexadecimal digits.
+    :raises FileNotFoundError: when there is no such file.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _cpu() -> str:
+    cpus = Path("/proc/cpuinfo")
+    if cpus.is_file():
+        for line in cpus.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

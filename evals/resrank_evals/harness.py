@@ -1,0 +1,305 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Systems on collections, each measured once and kept.
+
+For every collection the passages are indexed once, each first stage runs once, and every system then ranks the same
+candidates. A result that is already there with the same settings is kept, so an interrupted run goes on with the next
+system.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from haystack_integrations.common.resrank import ResRankModel
+
+from . import measures as quality
+from .collection import Collection
+from .collection_store import CollectionStore, IndexCost, Progress
+from .environment import describe_environment, describe_model, file_hash
+from .loading import CollectionSource
+from .memory import PeakMemory
+from .pools import PoolResult, candidates, retrieve
+from .results import (
+    RESULT,
+    CollectionCard,
+    Latency,
+    SystemResult,
+    folder_name,
+    read_result,
+    write_collection,
+    write_result,
+)
+from .runners import Ranking, rank_by_cross_encoder, rank_by_pipeline, rank_by_resrank, read_ranking
+from .systems import (
+    CrossEncoderSystem,
+    FirstStageSystem,
+    PipelineSystem,
+    Pool,
+    ResRankSystem,
+    RunSystem,
+    System,
+    describe,
+)
+from .trec import write_run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What is the same for all systems.
+
+    :param out: results folder.
+    :param stores: where collections are indexed; kept for the next run.
+    :param model: of systems that name none.
+    :param depth: candidates a query.
+    :param queries: evaluated queries a collection; `None` means all.
+    :param seed: of their choice and of shuffles.
+    :param measures: names of measures.
+    """
+
+    out: Path
+    stores: Path
+    model: ResRankModel = dataclasses.field(default_factory=ResRankModel)
+    depth: int = 100
+    queries: int | None = None
+    seed: int = 0
+    measures: tuple[str, ...] = quality.DEFAULT_MEASURES
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "queries"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise ValueError(msg)
+        quality.parse_measures(self.measures)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    One system on one collection.
+
+    :param result: what was measured.
+    :param kept: whether it was there already.
+    """
+
+    result: SystemResult
+    kept: bool
+
+
+def run(
+    sources: Sequence[CollectionSource], systems: Sequence[System], settings: Settings, progress: Progress
+) -> Iterator[Outcome]:
+    """
+    Measure every system on every collection.
+
+    :param sources: the collections, read one after the other.
+    :param systems: the systems.
+    :param settings: of the run.
+    :param progress: told (what, done, total).
+    :returns: results as they come; each is on disk when it is given.
+    :raises ValueError: when two systems have one name, or a collection or system cannot be used.
+    """
+    names = [system.name for system in systems]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"systems must have different names, got {', '.join(twice)} more than once"
+        raise ValueError(msg)
+    for source in sources:
+        progress(f"Reading {source.name}", 0, 0)
+        whole = source.load()
+        table = _Table(whole.sample(settings.queries, settings.seed), settings, progress)
+        write_collection(settings.out, table.card(len(whole.queries)))
+        try:
+            for system in systems:
+                yield table.outcome(system)
+        finally:
+            table.close()
+
+
+class _Table:
+    """One collection: its stores and first stages, made when a system asks for them."""
+
+    def __init__(self, collection: Collection, settings: Settings, progress: Progress) -> None:
+        self._collection = collection
+        self._settings = settings
+        self._progress = progress
+        self._stores: dict[str, CollectionStore] = {}
+        self._costs: dict[str, IndexCost] = {}
+        self._pools: dict[tuple[str, Pool], PoolResult] = {}
+
+    def card(self, all_queries: int) -> CollectionCard:
+        of = self._collection
+        relevant = {id_: sum(1 for grade in grades.values() if grade > 0) for id_, grades in of.qrels.items()}
+        return CollectionCard(
+            name=of.name,
+            split=of.split,
+            fingerprint=self._fingerprint,
+            passages=len(of.passages),
+            queries=dict(of.queries),
+            relevant=relevant,
+            all_queries=all_queries,
+            source=of.source,
+        )
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return self._collection.fingerprint
+
+    def outcome(self, system: System) -> Outcome:
+        wanted = self._wanted(system)
+        path = self._settings.out / folder_name(self._collection.name) / folder_name(system.name) / RESULT
+        if path.is_file():
+            with suppress(ValueError):  # damaged or of another version: made anew
+                kept = read_result(path)
+                if kept.settings == wanted:
+                    return Outcome(kept, kept=True)
+        result, ranking = self._measure(system, wanted)
+        write_result(self._settings.out, result, write_run(ranking.run, folder_name(system.name)))
+        return Outcome(result, kept=False)
+
+    def close(self) -> None:
+        for store in self._stores.values():
+            store.close()
+
+    # ------------------------------------------------------------------------------------------------------ measuring
+
+    def _wanted(self, system: System) -> dict[str, Any]:
+        """Everything that decides the result, as it comes back from JSON."""
+        settings = self._settings
+        wanted: dict[str, Any] = {
+            "system": describe(system),
+            "collection": self._fingerprint,
+            "depth": settings.depth,
+            "seed": settings.seed,
+            "measures": list(settings.measures),
+        }
+        if isinstance(system, RunSystem | PipelineSystem):
+            wanted["file"] = file_hash(Path(system.path.replace("{collection}", self._collection.name)))
+        if not isinstance(system, RunSystem):
+            wanted["model"] = describe_model(self._handle(system))
+        return wanted
+
+    def _measure(self, system: System, wanted: dict[str, Any]) -> tuple[SystemResult, Ranking]:
+        settings, of = self._settings, self._collection
+        started = time.perf_counter()
+        with PeakMemory() as peak:
+            ranking = self._rank(system)
+        per_query = quality.evaluate(ranking.run, of.qrels, settings.measures)
+        pool: Pool | None = None
+        ceiling: dict[str, float] = {}
+        if isinstance(system, ResRankSystem | CrossEncoderSystem):
+            pool = system.pool
+            ceiling = quality.ceiling(self._pool(system).run, of.qrels, settings.measures)
+        count = max(1, len(of.queries))
+        cost = self._costs.get(self._key(system))
+        result = SystemResult(
+            collection=of.name,
+            system=system.name,
+            settings=wanted,
+            means=quality.mean(per_query),
+            per_query=per_query,
+            latency=_latency(ranking.latency_ms),
+            tokens={kind: tokens / count for kind, tokens in ranking.tokens.items()},
+            generated_tokens=None if ranking.generated_tokens is None else ranking.generated_tokens / count,
+            indexing_tokens=None if cost is None else cost.tokens,
+            peak_memory_mb=round(peak.megabytes, 1),
+            peak_gpu_memory_mb=None if peak.gpu_megabytes is None else round(peak.gpu_megabytes, 1),
+            pool=pool,
+            pool_depth=None if pool is None else settings.depth,
+            ceiling=ceiling,
+            missing_queries=sum(1 for id_ in of.queries if not ranking.run.get(id_)),
+            environment=describe_environment(None if isinstance(system, RunSystem) else self._handle(system)),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        return result, ranking
+
+    def _rank(self, system: System) -> Ranking:
+        def told(done: int, total: int) -> None:
+            self._progress(f"{self._collection.name}: {system.name}", done, total)
+
+        queries = dict(self._collection.queries)
+        if isinstance(system, RunSystem):
+            return read_ranking(system, self._collection)
+        if isinstance(system, PipelineSystem):
+            return rank_by_pipeline(system, self._collection, self._store(system).store, self._handle(system), told)
+        pool = self._pool(system)
+        stage = {"first stage": list(pool.latency_ms)}
+        if isinstance(system, FirstStageSystem):
+            return Ranking(pool.run, stage, {"query": pool.query_tokens}, generated_tokens=0)
+        store = self._store(system).store
+
+        def lists() -> Iterator[tuple[str, str, list[Any]]]:
+            for query_id, query in queries.items():
+                yield query_id, query, candidates(pool, query_id, store)
+
+        ranking = (
+            rank_by_resrank(system, lists(), len(queries), self._ranker_handle(system), self._settings.seed, told)
+            if isinstance(system, ResRankSystem)
+            else rank_by_cross_encoder(system, lists(), len(queries), self._settings.model, told)
+        )
+        tokens = dict(ranking.tokens)
+        tokens["query"] = tokens.get("query", 0) + pool.query_tokens
+        return dataclasses.replace(ranking, latency_ms={**stage, **ranking.latency_ms}, tokens=tokens)
+
+    # -------------------------------------------------------------------------------------------------- what is shared
+
+    def _handle(self, system: System) -> ResRankModel:
+        name = getattr(system, "model", None) if isinstance(system, FirstStageSystem | ResRankSystem) else None
+        return self._settings.model if name is None else self._settings.model.changed(model=name)
+
+    def _ranker_handle(self, system: ResRankSystem) -> ResRankModel:
+        handle = self._handle(system)
+        return handle if system.attention is None else handle.changed(attention=system.attention)
+
+    def _key(self, system: System) -> str:
+        return self._handle(system).model
+
+    def _store(self, system: System) -> CollectionStore:
+        key = self._key(system)
+        if key not in self._stores:
+            self._stores[key] = CollectionStore(self._collection, self._handle(system), self._settings.stores)
+            self._costs[key] = self._stores[key].fill(self._progress)
+        return self._stores[key]
+
+    def _pool(self, system: FirstStageSystem | ResRankSystem | CrossEncoderSystem) -> PoolResult:
+        key = (self._key(system), system.pool)
+        if key not in self._pools:
+            self._pools[key] = retrieve(
+                system.pool,
+                dict(self._collection.queries),
+                self._store(system).store,
+                self._handle(system),
+                depth=self._settings.depth,
+                progress=lambda done, total: self._progress(f"{self._collection.name}: {system.pool}", done, total),
+            )
+        return self._pools[key]
+
+
+def _latency(stages: dict[str, list[float]]) -> dict[str, Latency]:
+    if not stages:
+        return {}
+    total = [math.fsum(times) for times in zip(*stages.values(), strict=True)]
+    return {stage: _percentiles(times) for stage, times in {**stages, "total": total}.items()}
+
+
+def _percentiles(times: list[float]) -> Latency:
+    ordered = sorted(times)
+    return Latency(
+        p50_ms=statistics.median(ordered),
+        p95_ms=ordered[math.ceil(0.95 * len(ordered)) - 1],
+        mean_ms=statistics.fmean(ordered),
+    )

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""A results folder made of random numbers: three collections, five systems, and everything that a report must survive."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resrank_evals.results import CollectionCard, Latency, SystemResult, write_collection, write_result
+
+HOSTILE = (
+    "</script><img src=x onerror=\"document.title='owned'\">",
+    "<!--<script>alert(1)</script>",
+    "line\u2028and paragraph\u2029separators & &lt;entities&gt; 'quotes' \"both\"",
+    "{{ 7 * 7 }}{% raw %}${7*7}",
+    "right to left \u202e override, NUL-free, \U0001f600 and a lone surrogate \ud800",
+    "averyveryverylongwordwithoutanyspace" * 8,
+)
+QUERIES = {"scifact": 60, "nfcorpus": 45, "a collection with a rather long name": 40}
+SYSTEMS = {
+    "bm25": (0.55, 3.0, None),
+    "dense(all-MiniLM-L6-v2)": (0.57, 9.0, None),
+    "resrank(pool=bm25)": (0.68, 30.0, "bm25"),
+    "cross-encoder(pool=bm25)": (0.67, 400.0, "bm25"),
+    "run:elsewhere": (0.60, 0.0, None),
+}
+MODELS = {"dense(all-MiniLM-L6-v2)": "tiny", "resrank(pool=bm25)": "tiny", "cross-encoder(pool=bm25)": "other-model"}
+MEASURES = ("nDCG@10", "RR@10", "R@100", "AP", "P@1")
+
+
+def make_results() -> tuple[dict[str, CollectionCard], list[SystemResult]]:
+    """`run:elsewhere` has no times and lacks nfcorpus; the cross-encoder ran on another machine on scifact."""
+    cards, results = {}, []
+    for collection, count in QUERIES.items():
+        texts = {f"q{i}": f"what is known about subject {i}" for i in range(count)}
+        texts |= {f"q{i}": text for i, text in enumerate(HOSTILE)}
+        cards[collection] = CollectionCard(
+            collection, "test", "ab12" * 4, 5183, texts, dict.fromkeys(texts, 2), 300, f"beir:{collection}"
+        )
+        for system, (quality, time, pool) in SYSTEMS.items():
+            if (system, collection) == ("run:elsewhere", "nfcorpus"):
+                continue
+            rng = random.Random(f"{system}/{collection}")
+            per_query = {
+                query: {measure: min(1.0, max(0.0, rng.gauss(quality, 0.25))) for measure in MEASURES}
+                for query in texts
+            }
+            means = {m: sum(row[m] for row in per_query.values()) / count for m in MEASURES}
+            environment = {
+                "machine": "x86_64, 2 cores",
+                "device": "cpu",
+                "versions": {"resrank": "0.1.0", "torch": "2.13.0"},
+                "date": f"2026-11-{20 + (pool is not None)}T10:00:00Z",
+            }
+            if system.startswith("cross") and collection == "scifact":
+                environment |= {"machine": "x86_64, 16 cores", "device": "cuda"}
+            latency = {}
+            if time:
+                stages = {"retrieve": time * 0.2, "rerank" if pool else "embed": time * 0.8, "total": time}
+                latency = {stage: Latency(ms, ms * 1.7, ms * 1.1) for stage, ms in stages.items()}
+            results.append(
+                SystemResult(
+                    collection,
+                    system,
+                    {
+                        "system": system,
+                        "top_k": 100,
+                        "model": MODELS.get(system),
+                        "depth": 20 + count if pool == "bm25" else 100,
+                    },
+                    means,
+                    per_query,
+                    latency,
+                    {"query": 12.5, "slots": 100.0} if pool else {},
+                    0.0,
+                    123_456,
+                    812.3,
+                    None,
+                    pool,
+                    100 if pool else None,
+                    dict.fromkeys(MEASURES, 0.93) if pool else {},
+                    0,
+                    environment,
+                    4.2,
+                )
+            )
+    return cards, results
+
+
+@pytest.fixture
+def made():
+    return make_results()
+
+
+@pytest.fixture(scope="session")
+def results_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    cards, results = make_results()
+    for card in cards.values():
+        texts = {query: text.replace("\ud800", "") for query, text in card.queries.items()}
+        write_collection(folder, replace(card, queries=texts))
+    for result in results:
+        write_result(folder, result, "")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile() -> tuple[str, ...]:
+    return HOSTILE

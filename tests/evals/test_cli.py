@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from resrank_evals import cli
+
+
+@pytest.fixture
+def beir(tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
+    folder = tmp_path / "data" / "small"
+    (folder / "qrels").mkdir(parents=True)
+    for name, texts in (("corpus", corpus), ("queries", queries)):
+        rows = [json.dumps({"_id": f"{name[0]}{n}", "text": text}) for n, text in enumerate(texts)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    rows = ["query-id\tcorpus-id\tscore", *(f"q{n}\tc{n}\t1" for n in range(len(queries)))]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def resrank_eval(tmp_path: Path, tiny_safe_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("RESRANK_MODEL", str(tiny_safe_checkpoint))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("RESRANK_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def run(*arguments: str) -> Any:
+        return runner.invoke(cli.app, list(arguments), catch_exceptions=False)
+
+    return run
+
+
+def test_measures_the_four_systems_and_writes_everything(resrank_eval, beir, tmp_path):
+    done = resrank_eval("ir", str(beir))
+    assert done.exit_code == 0, done.output
+    for system in ("bm25", "dense", "rrf", "resrank"):
+        assert system in done.stdout
+        assert f"small: {system}: nDCG@10" in done.stderr
+    results = tmp_path / ".resrank" / "results"
+    assert "nDCG@10" in (results / "report.html").read_text(encoding="utf-8")
+    rows = list(csv.DictReader((results / "results.csv").open(encoding="utf-8")))
+    assert {row["system"] for row in rows} == {"bm25", "dense", "rrf", "resrank"}
+    again = resrank_eval("ir", str(beir))
+    assert "4 of 4 results were there already and were kept." in again.stdout
+
+
+def test_json_is_one_document(resrank_eval, beir, monkeypatch):
+    monkeypatch.setenv("RESRANK_DATA", str(beir.parent))
+    done = resrank_eval("ir", "-s", "bm25", "--queries", "2", "--json")
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["system"], result["collection"]) == ("bm25", "small")
+    assert set(result["means"]) == {"nDCG@10", "RR@10", "R@100", "AP", "P@1"}
+    assert "per_query" not in result
+
+
+def test_report_shows_what_is_stored(resrank_eval, beir, tmp_path):
+    resrank_eval("ir", str(beir), "-s", "bm25", "-s", "dense", "--out", "there")
+    done = resrank_eval("report", "there", "--measure", "AP", "--baseline", "dense", "--out", "page.html")
+    assert done.exit_code == 0, done.output
+    assert "better, ▼ worse than dense" in " ".join(done.stdout.split())
+    assert (tmp_path / "page.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ir"], "name a collection, e.g. a BEIR folder, or set RESRANK_DATA"),
+        (["ir", "nowhere"], "expected a folder in BEIR layout"),
+        (["ir", "{beir}", "-s", "bm26"], "unknown system 'bm26'"),
+        (["ir", "{beir}", "--measures", "nope"], "unknown measure 'nope'"),
+        (["ir", "{beir}", "--measures", "AP"], "--measure must be one of AP, got 'nDCG@10'"),
+        (["ir", "{beir}", "--split", "dev"], "dev"),
+        (["ir", "{beir}", "--model", "nowhere/at-all"], "nowhere/at-all"),
+        (["report", "nothing-here"], "holds no results"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_1(resrank_eval, beir, arguments, message):
+    done = resrank_eval(*(each.replace("{beir}", str(beir)) for each in arguments))
+    assert done.exit_code == 1, done.output
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.output
