@@ -118,9 +118,14 @@ def run(
     if twice:
         msg = f"systems must have different names, got {', '.join(twice)} more than once"
         raise ValueError(msg)
-    for source in sources:
-        progress(f"Reading {source.name}", 0, 0)
-        whole = source.load()
+    labels = [_label(source.name, source.split) for source in sources]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        msg = f"collections must have different names, got {', '.join(twice)} more than once: measure them separately"
+        raise ValueError(msg)
+    for source, label in zip(sources, labels, strict=True):
+        progress(f"Reading {label}", 0, 0)
+        whole = dataclasses.replace(source.load(), name=label)
         table = _Table(whole.sample(settings.queries, settings.seed), settings, progress)
         write_collection(settings.out, table.card(len(whole.queries)))
         try:
@@ -128,6 +133,11 @@ def run(
                 yield table.outcome(system)
         finally:
             table.close()
+
+
+def _label(name: str, split: str) -> str:
+    """Splits of one collection are different collections to whoever compares results."""
+    return name if split == "test" else f"{name}-{split}"
 
 
 class _Table:

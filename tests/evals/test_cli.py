@@ -6,6 +6,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +96,24 @@ def test_mistakes_are_one_line_and_exit_code_1(resrank_eval, beir, arguments, me
     assert done.exit_code == 1, done.output
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("systems_done", [1, 2, 3])
+def test_kill_9_loses_at_most_one_system(resrank_eval, beir, tiny_safe_checkpoint, systems_done):
+    command = [sys.executable, "-c", "from resrank_evals.cli import main; main()", "ir", str(beir)]
+    environment = {**os.environ, "RESRANK_MODEL": str(tiny_safe_checkpoint), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    assert process.stderr is not None
+    told = 0
+    for line in process.stderr:
+        told += "nDCG@10" in line
+        if told == systems_done:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = resrank_eval("ir", str(beir))
+    assert again.exit_code == 0, again.output
+    kept = re.search(r"(\d) of 4 results were there already", again.stdout)
+    assert kept is not None
+    assert int(kept[1]) >= systems_done

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -319,6 +321,18 @@ def test_haystacks_own_evaluators(measure, collection, tmp_path):
     assert scores["ndcg"] == pytest.approx(outcome.means["nDCG"], abs=1e-4)
     assert scores["mrr"] == pytest.approx(outcome.means["RR"], abs=1e-4)
     assert scores["recall"] == pytest.approx(outcome.means["R@100"], abs=1e-4)
+
+
+def test_splits_have_results_of_their_own(measure, small, tmp_path):
+    shutil.copy(small / "qrels" / "test.tsv", small / "qrels" / "dev.tsv")
+    settings = Settings(out=tmp_path / "out", stores=tmp_path / "stores", queries=2)
+    (tmp_path / "x.trec").write_text("".join(f"q{n} Q0 d00 1 2.5 x\n" for n in range(4)))
+    sources = [CollectionSource("small", split, partial(load_beir, small, split)) for split in ("test", "dev")]
+    system = parse_system(f"run:{tmp_path}/x.trec")
+    names = [outcome.result.collection for outcome in run(sources, [system], settings, lambda *_: None)]
+    assert names == ["small", "small-dev"]
+    with pytest.raises(ValueError, match="collections must have different names, got small more than once"):
+        list(run(sources[:1] * 2, [system], settings, lambda *_: None))
 
 
 def test_names_must_differ_and_numbers_be_positive(measure, tmp_path):

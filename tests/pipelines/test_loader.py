@@ -136,3 +136,21 @@ def test_hayhooks_serves_the_shipped_search(filled_store: Path, tiny_safe_checkp
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2_000:]
     assert int(done.stdout.splitlines()[-1]) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in definitions() if not name.endswith("_server")])
+def test_a_server_definition_differs_in_the_store_alone(name):
+    dense = {"edge_retriever.QdrantEdgeEmbeddingRetriever", "retriever.QdrantEmbeddingRetriever"}
+
+    def without_store(node):
+        if isinstance(node, list):
+            return [without_store(value) for value in node]
+        if not isinstance(node, dict):
+            return node
+        kind = str(node.get("type", ""))
+        if kind.endswith("DocumentStore"):
+            return "the store"
+        same = {"type": "the store's retriever"} if any(kind.endswith(each) for each in dense) else {}
+        return {key: without_store(value) for key, value in node.items()} | same
+
+    assert without_store(read_definition(name)) == without_store(read_definition(f"{name}_server"))
