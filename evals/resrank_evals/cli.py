@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +24,7 @@ DEFAULT_OUT = ".resrank/results"
 DEFAULT_STORES = ".resrank/eval-stores"
 DEFAULT_SYSTEMS = ("bm25", "dense", "rrf", "resrank")
 REPORT = "report.html"
+_EVERY_S = 5.0  # without a terminal each is a line
 
 app = typer.Typer(
     name="resrank-eval",
@@ -130,22 +134,38 @@ def ir(
     if measure not in settings.measures:
         msg = f"--measure must be one of {', '.join(settings.measures)}, got {measure!r}"
         raise ValueError(msg)
-    made: list[SystemResult] = []
+    if baseline is not None and baseline not in {each.name for each in systems} | _stored_systems(out):
+        msg = f"--baseline must be one of this run's systems or of those in {out}, got {baseline!r}"
+        raise ValueError(msg)
+    made: set[tuple[str, str]] = set()
     kept = 0
-    with progress_display() as progress:
-        for outcome in run(sources, systems, settings, progress):
-            made.append(outcome.result)
-            kept += outcome.kept
-            if not outcome.kept and not as_json:
-                value = outcome.result.means[measure]
-                err.print(f"{outcome.result.collection}: {outcome.result.system}: {measure} {value:.4f}", style="dim")
-    cards, every = read_results(out)
-    write_whole(out / "results.csv", results_csv(every))
-    report = write_report(out, out / REPORT, measure=measure, baseline=baseline)
-    wanted = {(result.collection, result.system) for result in made}
-    shown = [result for result in every if (result.collection, result.system) in wanted]
+    told: set[str] = set()
+    try:
+        with progress_display(keep=False) as progress:
+            for outcome in run(sources, systems, settings, _seldom(progress)):
+                result = outcome.result
+                made.add((result.collection, result.system))
+                kept += outcome.kept
+                if not outcome.kept and not as_json:
+                    value = result.means[measure]
+                    err.print(f"{result.collection}: {result.system}: {measure} {value:.4f}", style="dim")
+                if result.collection not in told and (result.truncated_passages or result.blank_passages):
+                    told.add(result.collection)
+                    err.print(
+                        f"{result.collection}: {result.truncated_passages} passages are longer than the model reads "
+                        f"and were cut, {result.blank_passages} are blank and were left out"
+                    )
+    finally:
+        # Also when it was interrupted: what is shown is what is there.
+        if made:
+            cards, every = read_results(out)
+            write_whole(out / "results.csv", results_csv(every))
+            report = write_report(out, out / REPORT, measure=measure, baseline=baseline)
+    collections = {collection for collection, _ in made}
+    shown = [result for result in every if result.collection in collections]
     if as_json:
-        print_json({"results": [_summary(result) for result in shown], "report": str(report)})
+        of_run = [result for result in shown if (result.collection, result.system) in made]
+        print_json({"results": [_summary(result) for result in of_run], "report": str(report)})
     else:
         _show(cards, shown, measure, baseline)
         if kept:
@@ -173,9 +193,11 @@ def report(
     from resrank_pipelines.display import print_json
 
     from .report import write_report
-    from .results import read_results
+    from .results import read_results, write_whole
+    from .table import results_csv
 
     cards, every = read_results(results)
+    write_whole(results / "results.csv", results_csv(every))
     written = write_report(results, out if out is not None else results / REPORT, measure=measure, baseline=baseline)
     if as_json:
         print_json({"results": [_summary(result) for result in every], "report": str(written)})
@@ -190,6 +212,27 @@ def main() -> None:
     Entry point of the installed command.
     """
     app()
+
+
+def _stored_systems(results: Path) -> set[str]:
+    from .results import read_results
+
+    return (
+        {result.system for result in read_results(results)[1]} if results.is_dir() and any(results.iterdir()) else set()
+    )
+
+
+def _seldom(progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    """Every few seconds, and when something is done: thousands of queries take milliseconds each."""
+    last: dict[str, float] = {}
+
+    def told(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done >= total or now - last.get(what, -math.inf) >= _EVERY_S:
+            last[what] = now
+            progress(what, done, total)
+
+    return told
 
 
 def _show(cards: dict[str, CollectionCard], results: list[SystemResult], measure: str, baseline: str | None) -> None:

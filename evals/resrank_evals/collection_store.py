@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from haystack_integrations.components.embedders.resrank import ResRankDocumentEm
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 
 from .collection import Collection
-from .results import folder_name, write_whole
+from .results import write_whole
 
 Progress = Callable[[str, int, int], None]
 
@@ -65,9 +66,9 @@ class CollectionStore:
         self._model = model
         engine = model.load("encoder")
         lexical = json.dumps(asdict(engine.config.lexical), sort_keys=True)
-        key = f"{collection.passages_fingerprint} {engine.fingerprint} {lexical}"
+        key = f"{collection.passages_fingerprint} {engine.fingerprint} {engine.runtime.dtype_name} {lexical}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        self.folder = folder / f"{folder_name(collection.name)}-{digest}"
+        self.folder = folder / digest
         self.store = QdrantEdgeDocumentStore(path=str(self.folder / "store"), embedding_dim=engine.dimension)
 
     def fill(self, progress: Progress) -> IndexCost:
@@ -79,8 +80,10 @@ class CollectionStore:
         :raises ValueError: when the collection has no passages.
         """
         done = self.folder / _DONE
-        if done.is_file():
-            return IndexCost(**json.loads(done.read_text(encoding="utf-8")))
+        with suppress(OSError, ValueError, TypeError):  # not there, or damaged: counted anew
+            cost = IndexCost(**json.loads(done.read_text(encoding="utf-8")))
+            if self.store.count_documents() == cost.passages:
+                return cost
         passages = {id_: passage.content for id_, passage in self._collection.passages.items()}
         if not passages:
             msg = f"collection {self._collection.name!r} has no passages: only run: systems can be measured on it"

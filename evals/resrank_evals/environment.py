@@ -75,6 +75,29 @@ def describe_model(model: ResRankModel) -> dict[str, Any]:
     }
 
 
+def scoring_versions() -> dict[str, str]:
+    """
+    What a stored result must have been made with to be kept: packages whose code decides scores.
+
+    :returns: version by package.
+    """
+    return {package: _version(package) for package in ("resrank", "qdrant-edge-py", "haystack-ai", "transformers")}
+
+
+def weights_hash(model: str) -> str | None:
+    """
+    Identify the files of a model in a folder, so that one trained anew is another one.
+
+    :param model: a folder, or a name on the hub.
+    :returns: 16 hexadecimal digits; `None` for a name.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return None
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin", ".txt"))
+    return hashlib.sha256(" ".join(file_hash(path) for path in files).encode()).hexdigest()[:16]
+
+
 def file_hash(path: Path) -> str:
     """
     Identify a file's content.

@@ -13,6 +13,7 @@ system.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import statistics
 import time
@@ -28,21 +29,30 @@ from haystack_integrations.common.resrank import ResRankModel
 from . import measures as quality
 from .collection import Collection
 from .collection_store import CollectionStore, IndexCost, Progress
-from .environment import describe_environment, describe_model, file_hash
+from .environment import describe_environment, describe_model, file_hash, scoring_versions, weights_hash
 from .loading import CollectionSource
 from .memory import PeakMemory
 from .pools import PoolResult, candidates, retrieve
 from .results import (
+    COLLECTION,
     RESULT,
     CollectionCard,
     Latency,
     SystemResult,
     folder_name,
+    read_collection,
     read_result,
     write_collection,
     write_result,
 )
-from .runners import Ranking, rank_by_cross_encoder, rank_by_pipeline, rank_by_resrank, read_ranking
+from .runners import (
+    Ranking,
+    check_system,
+    rank_by_cross_encoder,
+    rank_by_pipeline,
+    rank_by_resrank,
+    read_ranking,
+)
 from .systems import (
     CrossEncoderSystem,
     FirstStageSystem,
@@ -114,25 +124,52 @@ def run(
     :raises ValueError: when two systems have one name, or a collection or system cannot be used.
     """
     names = [system.name for system in systems]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    folders = [folder_name(name).casefold() for name in names]
+    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
     if twice:
         msg = f"systems must have different names, got {', '.join(twice)} more than once"
         raise ValueError(msg)
     labels = [_label(source.name, source.split) for source in sources]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    folders = [folder_name(label).casefold() for label in labels]
+    twice = sorted({label for label, folder in zip(labels, folders, strict=True) if folders.count(folder) > 1})
     if twice:
         msg = f"collections must have different names, got {', '.join(twice)} more than once: measure them separately"
         raise ValueError(msg)
+    for system in systems:
+        check_system(system, labels)
+    models = _Models()
     for source, label in zip(sources, labels, strict=True):
         progress(f"Reading {label}", 0, 0)
         whole = dataclasses.replace(source.load(), name=label)
-        table = _Table(whole.sample(settings.queries, settings.seed), settings, progress)
-        write_collection(settings.out, table.card(len(whole.queries)))
+        table = _Table(whole.sample(settings.queries, settings.seed), settings, models, progress)
+        _claim(settings.out, table.card(len(whole.queries)))
+        del whole
         try:
             for system in systems:
                 yield table.outcome(system)
         finally:
             table.close()
+            del table  # before the next collection is read
+
+
+def _claim(results: Path, card: CollectionCard) -> None:
+    """What stands side by side in a results folder must be comparable."""
+    path = results / folder_name(card.name) / COLLECTION
+    if path.is_file():
+        found = read_collection(path)
+        same = ("fingerprint", "depth")
+        different = [name for name in same if getattr(found, name) != getattr(card, name)]
+        if different:
+            what = {
+                "fingerprint": "other passages, queries or qrels",
+                "depth": f"depth {found.depth}, not {card.depth}",
+            }
+            msg = (
+                f"{path.parent} holds results of {' and '.join(what[name] for name in different)}, which cannot stand "
+                "beside these: name another folder with --out, or delete that one"
+            )
+            raise ValueError(msg)
+    write_collection(results, card)
 
 
 def _label(name: str, split: str) -> str:
@@ -140,12 +177,26 @@ def _label(name: str, split: str) -> str:
     return name if split == "test" else f"{name}-{split}"
 
 
+class _Models:
+    """Loaded models and their descriptions, held for the whole run: handles alone let them go between systems."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def description(self, handle: ResRankModel) -> dict[str, Any]:
+        key = json.dumps(handle.to_dict(), sort_keys=True, default=str)
+        if key not in self._held:
+            self._held[key] = (handle.load("encoder"), describe_model(handle))
+        return self._held[key][1]
+
+
 class _Table:
     """One collection: its stores and first stages, made when a system asks for them."""
 
-    def __init__(self, collection: Collection, settings: Settings, progress: Progress) -> None:
+    def __init__(self, collection: Collection, settings: Settings, models: _Models, progress: Progress) -> None:
         self._collection = collection
         self._settings = settings
+        self._models = models
         self._progress = progress
         self._stores: dict[str, CollectionStore] = {}
         self._costs: dict[str, IndexCost] = {}
@@ -163,6 +214,7 @@ class _Table:
             relevant=relevant,
             all_queries=all_queries,
             source=of.source,
+            depth=self._settings.depth,
         )
 
     @cached_property
@@ -184,6 +236,8 @@ class _Table:
     def close(self) -> None:
         for store in self._stores.values():
             store.close()
+        self._stores.clear()
+        self._pools.clear()
 
     # ------------------------------------------------------------------------------------------------------ measuring
 
@@ -196,26 +250,33 @@ class _Table:
             "depth": settings.depth,
             "seed": settings.seed,
             "measures": list(settings.measures),
+            "versions": scoring_versions(),
         }
         if isinstance(system, RunSystem | PipelineSystem):
             wanted["file"] = file_hash(Path(system.path.replace("{collection}", self._collection.name)))
         if not isinstance(system, RunSystem):
-            wanted["model"] = describe_model(self._handle(system))
+            wanted["model"] = self._models.description(self._handle(system))
+        if isinstance(system, CrossEncoderSystem):
+            wanted["cross_encoder"] = weights_hash(system.model)
         return wanted
 
     def _measure(self, system: System, wanted: dict[str, Any]) -> tuple[SystemResult, Ranking]:
         settings, of = self._settings, self._collection
+        # Indexing is not charged to the system that happens to come first.
+        cost = None if isinstance(system, RunSystem) else self._cost(system)
         started = time.perf_counter()
         with PeakMemory() as peak:
             ranking = self._rank(system)
         per_query = quality.evaluate(ranking.run, of.qrels, settings.measures)
-        pool: Pool | None = None
+        pool: str | None = None
         ceiling: dict[str, float] = {}
         if isinstance(system, ResRankSystem | CrossEncoderSystem):
-            pool = system.pool
+            pool = FirstStageSystem(
+                system.pool, getattr(system, "model", None) if isinstance(system, ResRankSystem) else None
+            ).name
             ceiling = quality.ceiling(self._pool(system).run, of.qrels, settings.measures)
         count = max(1, len(of.queries))
-        cost = self._costs.get(self._key(system))
+        reads_vectors = not (isinstance(system, FirstStageSystem | CrossEncoderSystem) and system.pool == "bm25")
         result = SystemResult(
             collection=of.name,
             system=system.name,
@@ -225,14 +286,19 @@ class _Table:
             latency=_latency(ranking.latency_ms),
             tokens={kind: tokens / count for kind, tokens in ranking.tokens.items()},
             generated_tokens=None if ranking.generated_tokens is None else ranking.generated_tokens / count,
-            indexing_tokens=None if cost is None else cost.tokens,
+            indexing_tokens=None if cost is None else cost.tokens if reads_vectors else 0,
+            truncated_passages=None if cost is None else cost.truncated,
+            blank_passages=None if cost is None else cost.blank,
             peak_memory_mb=round(peak.megabytes, 1),
             peak_gpu_memory_mb=None if peak.gpu_megabytes is None else round(peak.gpu_megabytes, 1),
             pool=pool,
             pool_depth=None if pool is None else settings.depth,
             ceiling=ceiling,
             missing_queries=sum(1 for id_ in of.queries if not ranking.run.get(id_)),
-            environment=describe_environment(None if isinstance(system, RunSystem) else self._handle(system)),
+            environment={
+                **describe_environment(None if isinstance(system, RunSystem) else self._handle(system)),
+                **ranking.environment,
+            },
             seconds=round(time.perf_counter() - started, 3),
         )
         return result, ranking
@@ -284,6 +350,10 @@ class _Table:
             self._stores[key] = CollectionStore(self._collection, self._handle(system), self._settings.stores)
             self._costs[key] = self._stores[key].fill(self._progress)
         return self._stores[key]
+
+    def _cost(self, system: System) -> IndexCost:
+        self._store(system)
+        return self._costs[self._key(system)]
 
     def _pool(self, system: FirstStageSystem | ResRankSystem | CrossEncoderSystem) -> PoolResult:
         key = (self._key(system), system.pool)

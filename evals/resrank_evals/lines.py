@@ -143,7 +143,7 @@ def text_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> st
     for name in names:
         if name in row:
             if isinstance(row[name], str):
-                return cast(str, row[name])
+                return _unicode(where, cast(str, row[name]))
             raise fault(
                 where,
                 expected=f"a text as `{name}`",
@@ -167,7 +167,27 @@ def id_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     id_ = text_field(where, row, names)
     if not id_.strip():
         raise fault(where, expected="an id", got=shown(id_), advice="give each row an id of its own")
+    if id_.split() != [id_]:
+        raise fault(
+            where,
+            expected="an id without whitespace, which separates the columns of runs and qrels",
+            got=shown(id_),
+            advice="rename it, in the qrels too",
+        )
     return id_
+
+
+def _unicode(where: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise fault(
+            where,
+            expected="valid Unicode",
+            got=f"half of a surrogate pair at character {error.start}",
+            advice="repair the text",
+        ) from error
+    return text
 
 
 def check_query(where: str, id_: str, text: str) -> None:

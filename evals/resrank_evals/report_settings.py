@@ -124,12 +124,13 @@ def warnings(results: Sequence[SystemResult], found: Sequence[Setting]) -> list[
     models: dict[str, list[str]] = {}
     for result in results:
         for name, value in (*flat(result.settings).items(), *flat(result.environment).items()):
-            if _last(name) == _MODEL and value != _NOTHING:
+            if (_last(name) == _MODEL or name.endswith(f"{_MODEL}.name")) and value != _NOTHING:
                 models.setdefault(value, []).append(result.system)
     if len(models) > 1:
         used = "; ".join(f"{model} ({_listed(sorted(set(systems)))})" for model, systems in sorted(models.items()))
         texts.append(f"The systems use different models: {used}.")
     texts.extend(_query_warnings(results))
+    texts.extend(_passage_warnings(results))
     return texts
 
 
@@ -168,6 +169,19 @@ def _query_warnings(results: Sequence[SystemResult]) -> list[str]:
             missing.setdefault(result.system, []).append(share)
     for system, shares in missing.items():
         texts.append(f"{system} gave nothing for some queries, which count as 0: {_listed(shares)}.")
+    return texts
+
+
+def _passage_warnings(results: Sequence[SystemResult]) -> list[str]:
+    texts = []
+    for what, then in (
+        ("truncated", "longer than the encoder reads and were cut"),
+        ("blank", "blank and were left out"),
+    ):
+        counts = {result.collection: getattr(result, f"{what}_passages") or 0 for result in results}
+        shares = [f"{count:,} of {collection}" for collection, count in sorted(counts.items()) if count]
+        if shares:
+            texts.append(f"Some passages were {then}: {_listed(shares)}.")
     return texts
 
 

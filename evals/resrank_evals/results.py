@@ -11,6 +11,7 @@ A results folder holds `<collection>/collection.json` (name, split, counts, the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,9 @@ FORMAT = 1
 RESULT = "result.json"
 RUN = "run.trec"
 COLLECTION = "collection.json"
+_LONGEST_NAME = 80
+# Of Windows.
+_RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))})
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class CollectionCard:
     :param relevant: how many passages are relevant, by query id.
     :param all_queries: how many queries the split has before sampling.
     :param source: where it came from, as the user named it.
+    :param depth: candidates a query of every system.
     """
 
     name: str
@@ -63,6 +68,7 @@ class CollectionCard:
     relevant: dict[str, int]
     all_queries: int
     source: str = ""
+    depth: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class SystemResult:
     :param tokens: what was processed a query, on average: kind (`query`, `slots`, `prompt`, `pairs`, ...) to tokens;
         empty when not known.
     :param generated_tokens: tokens generated a query, on average; `None` when not known.
-    :param indexing_tokens: tokens encoded once for the whole collection, before any query.
+    :param indexing_tokens: tokens encoded once for the whole collection, before any query; 0 for what reads no vector.
     :param peak_memory_mb: most resident memory of the process while the system ran; `None` when not measured.
     :param peak_gpu_memory_mb: most allocated GPU memory; `None` without a GPU.
     :param pool: name of the first stage whose candidates were reranked; `None` for a first stage itself.
@@ -87,7 +93,9 @@ class SystemResult:
     :param ceiling: measure name to the mean that a perfect ranking of the pool would reach; empty without a pool.
     :param missing_queries: evaluated queries for which the system gave nothing.
     :param environment: machine, versions, device, dtype, date.
-    :param seconds: wall-clock time of the whole system on the collection.
+    :param seconds: wall-clock time of the whole system on the collection, without indexing.
+    :param truncated_passages: passages longer than the encoder reads, which were cut.
+    :param blank_passages: passages without text, which nothing can find.
     """
 
     collection: str
@@ -107,6 +115,8 @@ class SystemResult:
     missing_queries: int = 0
     environment: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    truncated_passages: int | None = None
+    blank_passages: int | None = None
 
 
 def folder_name(name: str) -> str:
@@ -114,9 +124,12 @@ def folder_name(name: str) -> str:
     A name of a system or collection as a folder name.
 
     :param name: any text.
-    :returns: letters, digits and `._=,-()`; different names stay different in practice.
+    :returns: the name itself when every file system takes it, else a readable part of it and a hash of the whole.
     """
-    return re.sub(r"[^\w.=,()+-]+", "_", name).strip("_") or "_"
+    safe = re.sub(r"[^\w=,+.-]+", "_", name, flags=re.ASCII).strip("._ ")
+    if safe == name and len(safe) <= _LONGEST_NAME and safe.upper().partition(".")[0] not in _RESERVED:
+        return safe
+    return f"{safe[:_LONGEST_NAME]}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def write_result(results: Path, result: SystemResult, run: str) -> Path:
@@ -130,6 +143,7 @@ def write_result(results: Path, result: SystemResult, run: str) -> Path:
     """
     folder = results / folder_name(result.collection) / folder_name(result.system)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT).unlink(missing_ok=True)  # never an old result beside a new run
     write_whole(folder / RUN, run)
     write_whole(folder / RESULT, json.dumps({"format": FORMAT, **asdict(result)}, indent=1, ensure_ascii=False) + "\n")
     return folder
@@ -144,8 +158,11 @@ def read_result(path: Path) -> SystemResult:
     :raises ValueError: when it is none, naming the file.
     """
     values = _read(path, SystemResult)
-    latency = {stage: Latency(**times) for stage, times in values.pop("latency", {}).items()}
-    return SystemResult(**values, latency=latency)
+    try:
+        latency = {stage: Latency(**times) for stage, times in values.pop("latency", {}).items()}
+        return SystemResult(**values, latency=latency)
+    except (AttributeError, TypeError) as error:
+        raise _damaged(path, error) from error
 
 
 def write_collection(results: Path, card: CollectionCard) -> None:
@@ -174,8 +191,22 @@ def read_results(results: Path) -> tuple[dict[str, CollectionCard], list[SystemR
     if not paths:
         msg = f"{results} holds no results (<collection>/<system>/{RESULT}): make some with `resrank-eval ir`"
         raise FileNotFoundError(msg)
-    cards = [CollectionCard(**_read(path, CollectionCard)) for path in sorted(results.glob(f"*/{COLLECTION}"))]
+    cards = [read_collection(path) for path in sorted(results.glob(f"*/{COLLECTION}"))]
     return {card.name: card for card in cards}, [read_result(path) for path in paths]
+
+
+def read_collection(path: Path) -> CollectionCard:
+    """
+    Read a `collection.json`.
+
+    :param path: the file.
+    :returns: the card.
+    :raises ValueError: when it is none, naming the file.
+    """
+    try:
+        return CollectionCard(**_read(path, CollectionCard))
+    except TypeError as error:
+        raise _damaged(path, error) from error
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -201,8 +232,7 @@ def _read(path: Path, kind: type) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is damaged ({error}): delete it and run `resrank-eval ir` again, which makes it anew"
-        raise ValueError(msg) from error
+        raise _damaged(path, error) from error
     known = {each.name for each in fields(kind)}
     found = values.pop("format", None) if isinstance(values, dict) else None
     if found != FORMAT or not known.issuperset(values):
@@ -211,3 +241,7 @@ def _read(path: Path, kind: type) -> dict[str, Any]:
         )
         raise ValueError(msg)
     return dict(values)
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged ({error}): delete it and run `resrank-eval ir` again, which makes it anew")

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,11 +25,13 @@ from resrank_pipelines.loader import point_at
 
 from .collection import Collection
 from .pools import query_tokens
-from .systems import CrossEncoderSystem, PipelineSystem, ResRankSystem, RunSystem
+from .systems import CrossEncoderSystem, PipelineSystem, ResRankSystem, RunSystem, System
 from .trec import Run, read_run
 
 if TYPE_CHECKING:
     from haystack_integrations.components.rankers.sentence_transformers import SentenceTransformersSimilarityRanker
+
+logger = logging.getLogger(__name__)
 
 Told = Callable[[int, int], None]
 Lists = Iterator[tuple[str, str, list[Document]]]
@@ -46,12 +49,14 @@ class Ranking:
     :param latency_ms: stage name to the time of each query.
     :param tokens: kind to tokens processed, all queries together.
     :param generated_tokens: all queries together; `None` when not known.
+    :param environment: what differs from the run's, e.g. the dtype of another model.
     """
 
     run: Run
     latency_ms: dict[str, list[float]] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     generated_tokens: int | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def rank_by_resrank(  # noqa: PLR0917
@@ -76,6 +81,7 @@ def rank_by_resrank(  # noqa: PLR0917
     run: Run = {}
     times: list[float] = []
     tokens = {"query": 0, "prompt": 0, "slots": 0}
+    warm = False
     try:
         ranker.warm_up()
         engine = model.load("encoder", "reranker")
@@ -83,8 +89,9 @@ def rank_by_resrank(  # noqa: PLR0917
             given = list(documents)
             if system.order == "shuffled":
                 random.Random(f"{seed} {query_id}").shuffle(given)  # noqa: S311
-            for _ in range(0 if times else _WARM_UP):
+            for _ in range(_WARM_UP if given and not warm else 0):
                 ranker.run(query=query, documents=given)
+                warm = True
             engine.forget_queries()
             if encodes:
                 tokens["query"] += query_tokens(engine, query)
@@ -123,10 +130,12 @@ def rank_by_cross_encoder(
     run: Run = {}
     times: list[float] = []
     pairs = 0
+    warm = False
     for query_id, query, documents in lists:
         plain = [Document(id=d.id, content=d.content, score=d.score) for d in documents]
-        if plain and not times:
+        if plain and not warm:
             ranker.run(query=query, documents=plain[:_CROSS_ENCODER_BATCH])
+            warm = True
         started = time.perf_counter()
         ranked = ranker.run(query=query, documents=plain, top_k=max(1, len(plain)))["documents"]
         times.append((time.perf_counter() - started) * 1_000)
@@ -136,7 +145,9 @@ def rank_by_cross_encoder(
             read = encoder.tokenizer([query] * len(texts), texts, truncation=True, max_length=encoder.max_seq_length)
             pairs += sum(map(len, read["input_ids"]))
         told(len(times), total)
-    return Ranking(run, {"rerank": times}, {"pairs": pairs}, generated_tokens=0)
+    weights = next(encoder.parameters())
+    runs_as = {"dtype": str(weights.dtype).removeprefix("torch."), "attn_implementation": None}
+    return Ranking(run, {"rerank": times}, {"pairs": pairs}, generated_tokens=0, environment=runs_as)
 
 
 def rank_by_pipeline(
@@ -149,8 +160,8 @@ def rank_by_pipeline(
     """
     Run a Haystack pipeline for every query.
 
-    Every `QdrantEdgeDocumentStore` in it is pointed at the collection's store, and every `ResRankModel` at the run's.
-    A pipeline with another store must hold the passages itself, under their ids.
+    Every `QdrantEdgeDocumentStore` in it is pointed at the collection's store, which the run's model has indexed; a
+    pipeline with another model's vectors in mind says so itself. Another store must hold the passages under their ids.
 
     :param system: the pipeline.
     :param collection: the queries.
@@ -160,13 +171,9 @@ def rank_by_pipeline(
     :returns: the ranking. Tokens are not known.
     :raises ValueError: when it takes no query, does not return documents, or returns unknown ones.
     """
-    definition = yaml.safe_load(Path(system.path).read_text(encoding="utf-8"))
-    if not isinstance(definition, dict) or "components" not in definition:
-        msg = f"{system.path}: expected a Haystack pipeline with components, as `Pipeline.dump` writes it"
-        raise ValueError(msg)
-    parameters = model.to_dict()["init_parameters"]
     place = {"path": store.path, "embedding_dim": store.embedding_dim}
-    pipeline = Pipeline.from_dict(point_at(definition, model=parameters, store=place))
+    pipeline = Pipeline.from_dict(point_at(_definition(system.path), store=place))
+    engine = model.load("encoder")
     inputs = [name for name in ("query", "text") if any(name in taken for taken in pipeline.inputs().values())]
     if not inputs:
         msg = f"{system.path}: expected a component with an open input `query` or `text`, got {pipeline.inputs()}"
@@ -177,20 +184,24 @@ def rank_by_pipeline(
         raise ValueError(msg)
     run: Run = {}
     times: list[float] = []
+    twice = 0
     pipeline.warm_up()
     try:
         for query_id, query in collection.queries.items():
             for _ in range(0 if times else _WARM_UP):
                 pipeline.run(dict.fromkeys(inputs, query))
-            model.load("encoder").forget_queries()
+            engine.forget_queries()
             started = time.perf_counter()
             documents = pipeline.run(dict.fromkeys(inputs, query))[outputs[0]]["documents"]
             times.append((time.perf_counter() - started) * 1_000)
             run[query_id] = _scored(documents)
+            twice += len(run[query_id]) < len(documents)
             told(len(times), len(collection.queries))
     finally:
         pipeline.close()
     _check_ids(run, collection, system.path)
+    if twice:
+        logger.warning("%s gave passages more than once for %d queries: the first counts", system.path, twice)
     return Ranking(run, {"pipeline": times})
 
 
@@ -214,6 +225,41 @@ def read_ranking(system: RunSystem, collection: Collection) -> Ranking:
         raise ValueError(msg)
     _check_ids(evaluated, collection, str(path))
     return Ranking(evaluated)
+
+
+def check_system(system: System, collections: Sequence[str]) -> None:
+    """
+    Find out what is wrong with a system's files before anything is measured.
+
+    :param system: the system.
+    :param collections: names of all collections.
+    :raises FileNotFoundError: when a run is missing.
+    :raises ValueError: for a file that is no pipeline.
+    """
+    if isinstance(system, PipelineSystem):
+        _definition(system.path)
+    if isinstance(system, RunSystem):
+        for name in collections:
+            path = Path(system.path.replace("{collection}", name))
+            if not path.is_file():
+                msg = f"system {system.name!r}: there is no file {path} for the collection {name}"
+                raise FileNotFoundError(msg)
+
+
+def _definition(path: str) -> dict[str, Any]:
+    try:
+        definition = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{path} is not YAML: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(definition, dict) or not isinstance(definition.get("components"), dict):
+        msg = f"{path}: expected a Haystack pipeline with components, as `Pipeline.dump` writes it"
+        raise ValueError(msg)
+    for name, component in definition["components"].items():
+        if not isinstance(component, dict) or not isinstance(component.setdefault("init_parameters", {}), dict):
+            msg = f"{path}: component {name!r} needs a type and init_parameters, got {component!r:.80}"
+            raise ValueError(msg)
+    return definition
 
 
 def _cross_encoder(name: str, model: ResRankModel) -> SentenceTransformersSimilarityRanker:

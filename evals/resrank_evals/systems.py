@@ -120,9 +120,9 @@ class RunSystem:
         """
         For tables.
 
-        :returns: the file's name.
+        :returns: the file as it was named.
         """
-        return f"run:{Path(self.path).name}"
+        return f"run:{self.path}"
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ class PipelineSystem:
         """
         For tables.
 
-        :returns: the file's name.
+        :returns: the file as it was named.
         """
-        return Path(self.path).name
+        return self.path
 
 
 System = FirstStageSystem | ResRankSystem | CrossEncoderSystem | RunSystem | PipelineSystem

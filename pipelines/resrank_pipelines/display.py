@@ -24,10 +24,11 @@ _SNIPPET = 160
 
 
 @contextmanager
-def progress_display() -> Iterator[Any]:
+def progress_display(*, keep: bool = True) -> Iterator[Any]:
     """
     Show progress: bars on a terminal, else a line each time something is acknowledged.
 
+    :param keep: leave finished bars on the screen.
     :returns: a callable taking (what, done, total); total 0 means unknown.
     """
     if not err.is_terminal:
@@ -51,6 +52,8 @@ def progress_display() -> Iterator[Any]:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total or None)
             bars.update(tasks[what], completed=done, total=total or None)
+            if not keep and done >= total:
+                bars.remove_task(tasks.pop(what))
 
         yield update
 

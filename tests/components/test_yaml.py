@@ -106,7 +106,13 @@ def cases(tiny_mini_checkpoint: Path, corpus: tuple[str, ...]) -> dict[str, tupl
         "retriever": (single(ResRankRetriever(document_store=edge, model=model)), query),
         "server_retriever": (single(ResRankRetriever(document_store=server, model=model)), query),
         "hybrid": (search(ResRankRetriever(document_store=edge, model=model), ranker()), query),
-        "dense": (search(ResRankRetriever(document_store=edge, model=model, mode="dense"), ranker()), query),
+        "dense": (
+            search(
+                ResRankRetriever(document_store=edge, model=model, mode="dense"),
+                ResRankRanker(model=model, use_evidence=False),  # the classic trio leaves none
+            ),
+            query,
+        ),
         "bm25": (search(ResRankRetriever(document_store=edge, model=model, mode="bm25"), ranker()), query),
         "classic": (search(classic, ranker(), embedding=False), query),
         "server": (search(ResRankRetriever(document_store=server, model=model), ranker()), query),

@@ -338,3 +338,18 @@ def _number(text: str, pattern: str) -> int:
     found = re.search(pattern, text, re.MULTILINE)
     assert found is not None
     return int(found[1].replace(",", ""))
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl"])
+def test_ids_and_texts_that_no_run_could_hold(folder, name):
+    path = folder / name
+    path.write_text('{"_id": "a b", "text": "t"}\n', encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=error(path, 1, "expected an id without whitespace, which separates the columns")
+    ):
+        load_beir(folder)
+    path.write_text('{"_id": "a", "text": "t \\ud83d"}\n', encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=error(path, 1, "expected valid Unicode, got half of a surrogate pair at character 2")
+    ):
+        load_beir(folder)

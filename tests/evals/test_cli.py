@@ -70,6 +70,37 @@ def test_json_is_one_document(resrank_eval, beir, monkeypatch):
     assert "per_query" not in result
 
 
+def test_a_system_can_be_added_and_compared_with_what_is_there(resrank_eval, beir):
+    resrank_eval("ir", str(beir), "-s", "dense")
+    added = resrank_eval("ir", str(beir), "-s", "rrf", "--baseline", "dense")
+    assert added.exit_code == 0, added.output
+    assert "worse than dense" in " ".join(added.stdout.split())
+    wrong = resrank_eval("ir", str(beir), "-s", "rrf", "--baseline", "dens")
+    assert wrong.exit_code == 1
+    assert "--baseline must be one of this run's systems or of those in" in " ".join(wrong.stderr.split())
+
+
+def test_cut_and_blank_passages_are_told(resrank_eval, beir):
+    with (beir / "corpus.jsonl").open("a", encoding="utf-8") as file:
+        file.write(
+            json.dumps({"_id": "long", "text": "word " * 2_000}) + "\n" + json.dumps({"_id": "e", "text": ""}) + "\n"
+        )
+    done = resrank_eval("ir", str(beir), "-s", "dense")
+    assert "small: 1 passages are longer than the model reads and were cut, 1 are blank" in " ".join(
+        done.stderr.split()
+    )
+    page = Path(".resrank/results/report.html").read_text(encoding="utf-8")
+    assert "Some passages were longer than the encoder reads and were cut: 1 of small." in page
+
+
+def test_what_was_measured_before_an_error_is_in_the_report(resrank_eval, beir, tmp_path):
+    (tmp_path / "bad.trec").write_text("q0 Q0 nowhere 1 1.0 x\n")
+    done = resrank_eval("ir", str(beir), "-s", "bm25", "-s", "run:bad.trec")
+    assert done.exit_code == 1
+    assert "1 results are no passages of small" in " ".join(done.stderr.split())
+    assert "bm25" in (tmp_path / ".resrank" / "results" / "report.html").read_text(encoding="utf-8")
+
+
 def test_report_shows_what_is_stored(resrank_eval, beir, tmp_path):
     resrank_eval("ir", str(beir), "-s", "bm25", "-s", "dense", "--out", "there")
     done = resrank_eval("report", "there", "--measure", "AP", "--baseline", "dense", "--out", "page.html")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from haystack_integrations.common.resrank import ResRankModel
@@ -25,10 +26,10 @@ from resrank_evals.harness import Outcome, Settings, run
 from resrank_evals.haystack_native import evaluate_with_haystack
 from resrank_evals.loading import CollectionSource
 from resrank_evals.measures import evaluate, mean
-from resrank_evals.results import RESULT, RUN, read_results
+from resrank_evals.results import RESULT, RUN, folder_name, read_results
 from resrank_evals.systems import parse_system
 from resrank_evals.trec import Run, read_run
-from resrank_pipelines import definition_path
+from resrank_pipelines import read_definition
 
 Measure = Callable[..., dict[str, Outcome]]
 
@@ -80,7 +81,7 @@ def measure(small: Path, tmp_path: Path, tiny_mini_checkpoint: Path) -> Measure:
 
 
 def stored(out: Path, system: str) -> Run:
-    return read_run(out / "small" / system / RUN)
+    return read_run(out / "small" / folder_name(system) / RUN)
 
 
 def vectors(checkpoint: Path, collection: Collection) -> tuple[ResRank, list[str], np.ndarray]:
@@ -124,7 +125,7 @@ def test_at_safe_start_resrank_is_its_first_stage(measure, tiny_safe_checkpoint)
 def test_options_of_resrank(measure, tmp_path):
     names = ("resrank", "resrank:order=shuffled", "resrank:attention=causal", "resrank:evidence=off")
     measure(*names, "resrank:attention=causal,order=shuffled")
-    given, shuffled, causal, pure = (stored(tmp_path / "out", name.replace(":", "_")) for name in names)
+    given, shuffled, causal, pure = (stored(tmp_path / "out", name) for name in names)
     differ = {"causal": False, "pure": False}
     for query_id, hits in given.items():
         assert dict(shuffled[query_id]) == pytest.approx(dict(hits), abs=1e-5), "order-free scores"
@@ -132,7 +133,7 @@ def test_options_of_resrank(measure, tmp_path):
         differ["causal"] |= dict(causal[query_id]) != pytest.approx(dict(hits), abs=1e-5)
         differ["pure"] |= dict(pure[query_id]) != pytest.approx(dict(hits), abs=1e-5)
     assert differ == {"causal": True, "pure": True}
-    moved = stored(tmp_path / "out", "resrank_attention=causal,order=shuffled")
+    moved = stored(tmp_path / "out", "resrank:attention=causal,order=shuffled")
     assert any(dict(moved[query_id]) != pytest.approx(dict(hits), abs=1e-5) for query_id, hits in causal.items())
 
 
@@ -148,9 +149,9 @@ def test_what_it_costs_is_counted(measure, collection, tiny_mini_checkpoint):
     assert found["resrank:pool=bm25"].tokens["query"] == np.mean(read)
     texts = [passage.content for passage in collection.passages.values() if passage.content.strip()]
     passages = sum(len(ids) for ids in model.encoder.tokenize(texts, is_query=False)[0])
-    for result in found.values():
+    for name, result in found.items():
         assert result.generated_tokens == 0
-        assert result.indexing_tokens == passages
+        assert result.indexing_tokens == (0 if name == "bm25" else passages)
         assert result.peak_memory_mb > 50
         assert result.latency["total"].p50_ms > 0
         assert result.latency["total"].p95_ms >= result.latency["total"].p50_ms
@@ -190,8 +191,55 @@ def test_a_second_run_keeps_what_is_there(measure, tmp_path, monkeypatch):
         "bm25": False,
         "resrank": True,
     }
-    for change in ({"depth": 10}, {"queries": 3}, {"measures": ("AP",)}):
-        assert not measure("bm25", **change)["bm25"].kept
+    assert not measure("bm25", measures=("AP",))["bm25"].kept
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"depth": 10}, "results of depth 20, not 10"), ({"queries": 3}, "results of other passages, queries or qrels")],
+)
+def test_a_results_folder_holds_one_protocol(measure, change, message):
+    measure("bm25")
+    with pytest.raises(ValueError, match=f"{message}, which cannot stand beside these: name another folder with --out"):
+        measure("dense", **change)
+    assert measure("bm25")["bm25"].kept
+
+
+def test_an_emptied_store_is_filled_again(measure, tmp_path):
+    first = measure("dense")["dense"].result.means
+    for store in (tmp_path / "stores").glob("*/store"):
+        shutil.rmtree(store)
+    assert measure("dense", out=tmp_path / "again")["dense"].result.means == first
+
+
+def test_indexing_is_nobodys_cost(measure, tmp_path):
+    fresh = {name: o.result for name, o in measure("bm25", "dense").items()}
+    assert (fresh["bm25"].indexing_tokens, fresh["dense"].blank_passages) == (0, 1)
+    (tmp_path / "x.trec").write_text("q0 Q0 d00 1 2.5 x\n")
+    name = f"run:{tmp_path}/x.trec"
+    assert measure("bm25", name)[name].result.indexing_tokens is None
+
+
+@pytest.mark.parametrize("text", ["{ half", "{}", '{"format": 1}', '{"format": 1, "latency": 3}', "[]"])
+def test_a_damaged_result_is_named_and_made_anew(measure, tmp_path, text):
+    measure("bm25")
+    path = tmp_path / "out" / "small" / "bm25" / RESULT
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bm25/result\.json"):
+        read_results(tmp_path / "out")
+    assert not measure("bm25")["bm25"].kept
+
+
+def test_names_become_folders_of_their_own():
+    names = ["bm25", "a b", "a_b", "..", ".", "CON", "con.txt", "x" * 300, "x" * 301, "org/name", "org_name", "ü", ""]
+    folders = [folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    assert folder_name("resrank") == "resrank"
+    for folder in folders:
+        assert len(folder) < 100
+        assert folder.strip(".") == folder
+        assert "/" not in folder
+        assert folder.upper() not in ("CON", "CON.TXT")
 
 
 def test_another_reranker_is_another_result(measure, tiny_safe_checkpoint):
@@ -236,7 +284,7 @@ def test_sampled_queries_are_the_same_for_all_and_differ_by_seed(collection):
 def test_someone_elses_run(measure, tmp_path):
     path = tmp_path / "theirs.small"
     path.write_text("q0 Q0 d00 1 2.5 x\nq0 Q0 d05 2 1.5 x\nother Q0 d00 1 1.0 x\n")
-    result = measure(f"run:{tmp_path}/theirs.{{collection}}")["run:theirs.{collection}"].result
+    result = measure(f"run:{tmp_path}/theirs.{{collection}}")[f"run:{tmp_path}/theirs.{{collection}}"].result
     assert result.per_query["q0"]["P@1"] == 1.0
     assert result.means["P@1"] == 0.25
     assert result.missing_queries == 3
@@ -249,22 +297,32 @@ def test_someone_elses_run(measure, tmp_path):
         measure(f"run:{path}")
 
 
-def test_a_pipeline_from_yaml(measure, tmp_path):
-    definition = definition_path("search").read_text(encoding="utf-8")
-    (tmp_path / "search.yaml").write_text(definition.replace("top_k: 10", "top_k: 20"), encoding="utf-8")
-    found = measure("resrank", f"{tmp_path}/search.yaml", depth=100)
-    measure("resrank", depth=100)
-    theirs, ours = stored(tmp_path / "out", "search.yaml"), stored(tmp_path / "out", "resrank")
+def test_a_pipeline_from_yaml(measure, tmp_path, tiny_mini_checkpoint):
+    path = tmp_path / "search.yaml"
+    definition = read_definition("search", model={"model": str(tiny_mini_checkpoint), "dtype": "float32"})
+    path.write_text(yaml.safe_dump(definition), encoding="utf-8")
+    found = measure("resrank", str(path), depth=100)
+    theirs, ours = stored(tmp_path / "out", str(path)), stored(tmp_path / "out", "resrank")
     for query_id, hits in theirs.items():
-        assert len(hits) in (10, 20)
-        assert dict(hits) == pytest.approx(dict(ours[query_id][: len(hits)]), abs=1e-5)
-    assert list(found["search.yaml"].result.latency) == ["pipeline", "total"]
+        assert len(hits) == 10
+        assert dict(hits) == pytest.approx(dict(ours[query_id][:10]), abs=1e-5)
+    assert list(found[str(path)].result.latency) == ["pipeline", "total"]
+    assert found[str(path)].result.tokens == {}
+
+
+def test_a_pipeline_of_another_model_is_refused(measure, tmp_path, tiny_qwen_checkpoint):
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(read_definition("search", model={"model": str(tiny_qwen_checkpoint)})))
+    with pytest.raises(Exception, match="another model"):
+        measure(str(path))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("just text", "expected a Haystack pipeline with components"),
+        ("a: [b", "bad.yaml is not YAML"),
+        ("components: {a: 3}", "component 'a' needs a type and init_parameters, got 3"),
         ("components: {}\nconnections: []\n", "expected a component with an open input `query` or `text`"),
     ],
 )
@@ -274,7 +332,7 @@ def test_a_pipeline_that_cannot_be_measured(measure, tmp_path, text, message):
         measure(f"{tmp_path}/bad.yaml")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cross_encoder_folder(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "cross-encoder"
     tokenizer = AutoTokenizer.from_pretrained(mini_encoder_folder)
@@ -298,7 +356,7 @@ def test_a_cross_encoder(measure, collection, cross_encoder_folder, tmp_path):
 
     name = f"cross-encoder:{cross_encoder_folder},pool=bm25"
     result = measure(name, "bm25")[name].result
-    (folder,) = (tmp_path / "out" / "small").glob("cross-encoder*")
+    folder = tmp_path / "out" / "small" / folder_name(name)
     plain = CrossEncoder(str(cross_encoder_folder), device="cpu")
     pairs_read = []
     for query_id, hits in read_run(folder / RUN).items():
@@ -311,6 +369,10 @@ def test_a_cross_encoder(measure, collection, cross_encoder_folder, tmp_path):
         )
     assert result.tokens["pairs"] == np.mean(pairs_read)
     assert result.tokens["query"] == 0
+    assert result.environment["dtype"] == "float32"
+    assert measure(name)[name].kept
+    BertForSequenceClassification.from_pretrained(cross_encoder_folder).half().save_pretrained(cross_encoder_folder)
+    assert not measure(name)[name].kept, "trained anew in the same folder"
 
 
 def test_haystacks_own_evaluators(measure, collection, tmp_path):
@@ -338,6 +400,9 @@ def test_splits_have_results_of_their_own(measure, small, tmp_path):
 def test_names_must_differ_and_numbers_be_positive(measure, tmp_path):
     with pytest.raises(ValueError, match="systems must have different names, got bm25 more than once"):
         measure("bm25", "bm25")
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*/small\.x for the collection small"):
+        measure("bm25", f"run:{tmp_path}/{{collection}}.x")
+    assert not (tmp_path / "out").exists(), "found before anything was measured"
     for name in ("depth", "queries"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             Settings(out=tmp_path, stores=tmp_path, **{name: 0})

@@ -51,8 +51,8 @@ def test_files(tmp_path):
     (tmp_path / "a.trec").write_text("")
     (tmp_path / "p.yaml").write_text("")
     run, pipeline = parse_system(f"run:{tmp_path}/a.trec"), parse_system(f"{tmp_path}/p.yaml")
-    assert (run, run.name) == (RunSystem(f"{tmp_path}/a.trec"), "run:a.trec")
-    assert (pipeline, pipeline.name) == (PipelineSystem(f"{tmp_path}/p.yaml"), "p.yaml")
+    assert (run, run.name) == (RunSystem(f"{tmp_path}/a.trec"), f"run:{tmp_path}/a.trec")
+    assert (pipeline, pipeline.name) == (PipelineSystem(f"{tmp_path}/p.yaml"), f"{tmp_path}/p.yaml")
     assert parse_system("run:{collection}.trec") == RunSystem("{collection}.trec")
     for text in (f"run:{tmp_path}/b.trec", f"{tmp_path}/b.yaml"):
         with pytest.raises(FileNotFoundError, match=re.escape(f"system {text!r}: there is no file")):
