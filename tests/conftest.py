@@ -96,6 +96,17 @@ def queries() -> tuple[str, ...]:
     return QUERIES
 
 
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real collections that RESRANK_DATA names; in CI they must be there."""
+    folder = os.environ.get("RESRANK_DATA")
+    if not folder:
+        if os.environ.get("RESRANK_CI"):
+            pytest.fail("RESRANK_DATA must name the data folder in CI")
+        pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
+    return Path(folder)
+
+
 @pytest.fixture(params=sorted(HOSTILE_TEXTS))
 def hostile_text(request: pytest.FixtureRequest) -> str:
     """Each text of `HOSTILE_TEXTS` in turn."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, model_parameters
+from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, make_app
 
 if TYPE_CHECKING:
     from .results import CollectionCard, SystemResult
@@ -26,13 +26,7 @@ DEFAULT_SYSTEMS = ("bm25", "dense", "rrf", "resrank")
 REPORT = "report.html"
 _EVERY_S = 5.0  # without a terminal each is a line
 
-app = typer.Typer(
-    name="resrank-eval",
-    help="Measure rankings: is it better on your data, and what does it cost?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = make_app("resrank-eval", "Measure rankings: is it better on your data, and what does it cost?")
 
 Results = Annotated[Path, typer.Option("--out", help="Results folder; what is there already is kept.")]
 Measure = Annotated[str, typer.Option("--measure", help="The measure that tables and report show first.")]
@@ -101,14 +95,10 @@ def ir(
     from haystack_integrations.common.resrank import ResRankModel
     from resrank_pipelines.display import err, print_json, progress_display
     from resrank_pipelines.display import out as screen
-    from resrank_pipelines.loader import MODEL_TYPE
 
     from .harness import Settings, run
     from .loading import collection_sources
-    from .report import write_report
-    from .results import read_results, write_whole
     from .systems import parse_system
-    from .table import results_csv
 
     systems = [parse_system(name) for name in system]
     specs = data or [os.environ.get("RESRANK_DATA", "")]
@@ -125,7 +115,7 @@ def ir(
     settings = Settings(
         out=out,
         stores=stores,
-        model=ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": model_parameters(model, device, dtype)}),
+        model=ResRankModel(model, device=device, dtype=dtype),
         depth=depth,
         queries=queries,
         seed=seed,
@@ -158,19 +148,17 @@ def ir(
     finally:
         # Also when it was interrupted: what is shown is what is there.
         if made:
-            cards, every = read_results(out)
-            write_whole(out / "results.csv", results_csv(every))
-            report = write_report(out, out / REPORT, measure=measure, baseline=baseline)
+            cards, every = _publish(out, out / REPORT, measure, baseline)
     collections = {collection for collection, _ in made}
     shown = [result for result in every if result.collection in collections]
     if as_json:
         of_run = [result for result in shown if (result.collection, result.system) in made]
-        print_json({"results": [_summary(result) for result in of_run], "report": str(report)})
+        print_json({"results": [_summary(result) for result in of_run], "report": str(out / REPORT)})
     else:
         _show(cards, shown, measure, baseline)
         if kept:
             screen.print(f"{kept} of {len(made)} results were there already and were kept.")
-        screen.print(f"Report: [cyan]{report}[/]; runs, JSON and CSV beside it.", soft_wrap=True)
+        screen.print(f"Report: [cyan]{out / REPORT}[/]; runs, JSON and CSV beside it.", soft_wrap=True)
     return 0
 
 
@@ -192,18 +180,13 @@ def report(
     from resrank_pipelines.display import out as screen
     from resrank_pipelines.display import print_json
 
-    from .report import write_report
-    from .results import read_results, write_whole
-    from .table import results_csv
-
-    cards, every = read_results(results)
-    write_whole(results / "results.csv", results_csv(every))
-    written = write_report(results, out if out is not None else results / REPORT, measure=measure, baseline=baseline)
+    page = out if out is not None else results / REPORT
+    cards, every = _publish(results, page, measure, baseline)
     if as_json:
-        print_json({"results": [_summary(result) for result in every], "report": str(written)})
+        print_json({"results": [_summary(result) for result in every], "report": str(page)})
         return 0
     _show(cards, every, measure, baseline)
-    screen.print(f"Report: [cyan]{written}[/]", soft_wrap=True)
+    screen.print(f"Report: [cyan]{page}[/]", soft_wrap=True)
     return 0
 
 
@@ -212,6 +195,20 @@ def main() -> None:
     Entry point of the installed command.
     """
     app()
+
+
+def _publish(
+    results: Path, page: Path, measure: str, baseline: str | None
+) -> tuple[dict[str, CollectionCard], list[SystemResult]]:
+    """Read a results folder and write its CSV and its report."""
+    from .report import render_report, save_report
+    from .results import read_results, write_whole
+    from .table import results_csv
+
+    cards, every = read_results(results)
+    write_whole(results / "results.csv", results_csv(every))
+    save_report(render_report(cards, every, measure=measure, baseline=baseline), page)
+    return cards, every
 
 
 def _stored_systems(results: Path) -> set[str]:

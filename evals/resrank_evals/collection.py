@@ -59,7 +59,7 @@ class Collection:
     qrels: Qrels
     source: str = ""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """
         Identify the content, whatever file it came from.

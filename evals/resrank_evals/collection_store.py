@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,11 +23,10 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.components.embedders.resrank import ResRankDocumentEmbedder
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
+from resrank_pipelines.indexing import Progress, batches
 
 from .collection import Collection
 from .results import write_whole
-
-Progress = Callable[[str, int, int], None]
 
 # Large enough for length-sorted batches, small enough that a kill costs a few seconds.
 _PASSAGES_PER_WRITE = 1_024
@@ -95,7 +93,8 @@ class CollectionStore:
         self.store.flush()
         tokens = truncated = 0
         encoder = self._model.load("encoder").encoder
-        for ids in _batches(list(texts)):  # counted from the texts: a resumed run has not encoded all of them itself
+        # Counted from the texts: a resumed run has not encoded all of them itself.
+        for ids in batches(list(texts), _PASSAGES_PER_WRITE):
             lengths, cut = encoder.tokenize([texts[id_] for id_ in ids], is_query=False)
             tokens += sum(map(len, lengths))
             truncated += sum(1 for each in cut if each)
@@ -113,7 +112,7 @@ class CollectionStore:
         embedder = ResRankDocumentEmbedder(model=self._model, progress_bar=False)
         done = 0
         try:
-            for ids in _batches(list(texts)):
+            for ids in batches(list(texts), _PASSAGES_PER_WRITE):
                 stored = {d.id for d in self.store.get_documents_by_id(ids, return_embedding=False)}
                 new = [Document(id=id_, content=texts[id_]) for id_ in ids if id_ not in stored]
                 if new:
@@ -122,8 +121,3 @@ class CollectionStore:
                 progress(f"Embedding {self._collection.name}", done, len(texts))
         finally:
             embedder.close()
-
-
-def _batches(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _PASSAGES_PER_WRITE):
-        yield ids[start : start + _PASSAGES_PER_WRITE]

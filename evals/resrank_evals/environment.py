@@ -10,13 +10,14 @@ import datetime as dt
 import hashlib
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from haystack_integrations.common.resrank import ResRankModel
+from resrank.sources import sha256_of
+from resrank_pipelines.information import package_version
 
 _PACKAGES = (
     "resrank",
@@ -27,7 +28,7 @@ _PACKAGES = (
     "sentence-transformers",
     "ir-measures",
 )
-_CHUNK = 1 << 20
+_SCORING = ("resrank", "qdrant-edge-py", "haystack-ai", "transformers")
 
 
 def describe_environment(model: ResRankModel | None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def describe_environment(model: ResRankModel | None) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": platform.system(),
-        **{package: _version(package) for package in _PACKAGES},
+        **{package: package_version(package) for package in _PACKAGES},
     }
     if model is not None:
         runtime = model.load().runtime
@@ -81,7 +82,7 @@ def scoring_versions() -> dict[str, str]:
 
     :returns: version by package.
     """
-    return {package: _version(package) for package in ("resrank", "qdrant-edge-py", "haystack-ai", "transformers")}
+    return {package: package_version(package) for package in _SCORING}
 
 
 def weights_hash(model: str) -> str | None:
@@ -95,22 +96,7 @@ def weights_hash(model: str) -> str | None:
     if not folder.is_dir():
         return None
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin", ".txt"))
-    return hashlib.sha256(" ".join(file_hash(path) for path in files).encode()).hexdigest()[:16]
-
-
-def file_hash(path: Path) -> str:
-    """
-    Identify a file's content.
-
-    :param path: the file.
-    :returns: 16 hexadecimal digits.
-    :raises FileNotFoundError: when there is no such file.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(" ".join(sha256_of(path) for path in files).encode()).hexdigest()[:16]
 
 
 def _device(device: torch.device) -> str:
@@ -124,10 +110,3 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -20,16 +20,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from haystack_integrations.common.resrank import ResRankModel
+from resrank.sources import sha256_of
+from resrank_pipelines.indexing import Progress
 
 from . import measures as quality
 from .collection import Collection
-from .collection_store import CollectionStore, IndexCost, Progress
-from .environment import describe_environment, describe_model, file_hash, scoring_versions, weights_hash
+from .collection_store import CollectionStore, IndexCost
+from .environment import describe_environment, describe_model, scoring_versions, weights_hash
 from .loading import CollectionSource
 from .memory import PeakMemory
 from .pools import PoolResult, candidates, retrieve
@@ -123,18 +124,9 @@ def run(
     :returns: results as they come; each is on disk when it is given.
     :raises ValueError: when two systems have one name, or a collection or system cannot be used.
     """
-    names = [system.name for system in systems]
-    folders = [folder_name(name).casefold() for name in names]
-    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
-    if twice:
-        msg = f"systems must have different names, got {', '.join(twice)} more than once"
-        raise ValueError(msg)
+    _check_different("systems", [system.name for system in systems])
     labels = [_label(source.name, source.split) for source in sources]
-    folders = [folder_name(label).casefold() for label in labels]
-    twice = sorted({label for label, folder in zip(labels, folders, strict=True) if folders.count(folder) > 1})
-    if twice:
-        msg = f"collections must have different names, got {', '.join(twice)} more than once: measure them separately"
-        raise ValueError(msg)
+    _check_different("collections", labels)
     for system in systems:
         check_system(system, labels)
     models = _Models()
@@ -150,6 +142,14 @@ def run(
         finally:
             table.close()
             del table  # before the next collection is read
+
+
+def _check_different(what: str, names: Sequence[str]) -> None:
+    folders = [folder_name(name).casefold() for name in names]
+    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
+    if twice:
+        msg = f"{what} must have different names, got {', '.join(twice)} more than once: measure them separately"
+        raise ValueError(msg)
 
 
 def _claim(results: Path, card: CollectionCard) -> None:
@@ -208,7 +208,7 @@ class _Table:
         return CollectionCard(
             name=of.name,
             split=of.split,
-            fingerprint=self._fingerprint,
+            fingerprint=self._collection.fingerprint,
             passages=len(of.passages),
             queries=dict(of.queries),
             relevant=relevant,
@@ -216,10 +216,6 @@ class _Table:
             source=of.source,
             depth=self._settings.depth,
         )
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        return self._collection.fingerprint
 
     def outcome(self, system: System) -> Outcome:
         wanted = self._wanted(system)
@@ -246,14 +242,16 @@ class _Table:
         settings = self._settings
         wanted: dict[str, Any] = {
             "system": describe(system),
-            "collection": self._fingerprint,
+            "collection": self._collection.fingerprint,
             "depth": settings.depth,
             "seed": settings.seed,
             "measures": list(settings.measures),
             "versions": scoring_versions(),
         }
-        if isinstance(system, RunSystem | PipelineSystem):
-            wanted["file"] = file_hash(Path(system.path.replace("{collection}", self._collection.name)))
+        if isinstance(system, RunSystem):
+            wanted["file"] = sha256_of(system.file(self._collection.name))
+        if isinstance(system, PipelineSystem):
+            wanted["file"] = sha256_of(Path(system.path))
         if not isinstance(system, RunSystem):
             wanted["model"] = self._models.description(self._handle(system))
         if isinstance(system, CrossEncoderSystem):
@@ -271,9 +269,7 @@ class _Table:
         pool: str | None = None
         ceiling: dict[str, float] = {}
         if isinstance(system, ResRankSystem | CrossEncoderSystem):
-            pool = FirstStageSystem(
-                system.pool, getattr(system, "model", None) if isinstance(system, ResRankSystem) else None
-            ).name
+            pool = FirstStageSystem(system.pool, _model_name(system)).name
             ceiling = quality.ceiling(self._pool(system).run, of.qrels, settings.measures)
         count = max(1, len(of.queries))
         reads_vectors = not (isinstance(system, FirstStageSystem | CrossEncoderSystem) and system.pool == "bm25")
@@ -334,7 +330,7 @@ class _Table:
     # -------------------------------------------------------------------------------------------------- what is shared
 
     def _handle(self, system: System) -> ResRankModel:
-        name = getattr(system, "model", None) if isinstance(system, FirstStageSystem | ResRankSystem) else None
+        name = _model_name(system)
         return self._settings.model if name is None else self._settings.model.changed(model=name)
 
     def _ranker_handle(self, system: ResRankSystem) -> ResRankModel:
@@ -367,6 +363,11 @@ class _Table:
                 progress=lambda done, total: self._progress(f"{self._collection.name}: {system.pool}", done, total),
             )
         return self._pools[key]
+
+
+def _model_name(system: System) -> str | None:
+    """The checkpoint that a system names beside the run's; a cross-encoder's model is another kind."""
+    return system.model if isinstance(system, FirstStageSystem | ResRankSystem) else None
 
 
 def _latency(stages: dict[str, list[float]]) -> dict[str, Latency]:

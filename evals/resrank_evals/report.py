@@ -66,7 +66,17 @@ def write_report(results: Path, out: Path, *, measure: str = DEFAULT_MEASURE, ba
     :raises FileNotFoundError: when the folder holds no result.
     :raises ValueError: for an unknown measure or baseline, listing those that exist, and for a damaged file.
     """
-    text = render_report(*read_results(results), measure=measure, baseline=baseline)
+    return save_report(render_report(*read_results(results), measure=measure, baseline=baseline), out)
+
+
+def save_report(text: str, out: Path) -> Path:
+    """
+    Write a report that was made.
+
+    :param text: the HTML document.
+    :param out: the HTML file; its folder is made when it is missing.
+    :returns: the file.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, text)
     out.chmod(0o644)

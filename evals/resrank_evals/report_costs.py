@@ -64,7 +64,7 @@ def summary(results: Sequence[SystemResult], systems: Sequence[str]) -> CostTabl
     :param systems: in the order of the rows.
     :returns: median of the medians and of the 95th percentiles of the total time, mean tokens, most memory.
     """
-    kinds = _names(result.tokens for result in results)
+    kinds = names(result.tokens for result in results)
     rows = []
     for system in systems:
         own = [result for result in results if result.system == system]
@@ -83,11 +83,11 @@ def summary(results: Sequence[SystemResult], systems: Sequence[str]) -> CostTabl
             CostRow(
                 system,
                 [time],
-                [_over(statistics.mean, (result.tokens.get(kind) for result in own)) for kind in kinds],
-                _over(statistics.mean, (result.generated_tokens for result in own)),
-                _over(sum, (result.indexing_tokens for result in own)),
-                _over(max, (result.peak_memory_mb for result in own)),
-                _over(max, (result.peak_gpu_memory_mb for result in own)),
+                [over(statistics.mean, (result.tokens.get(kind) for result in own)) for kind in kinds],
+                over(statistics.mean, (result.generated_tokens for result in own)),
+                over(sum, (result.indexing_tokens for result in own)),
+                over(max, (result.peak_memory_mb for result in own)),
+                over(max, (result.peak_gpu_memory_mb for result in own)),
             )
         )
     return CostTable("", [TOTAL], kinds, rows)
@@ -104,8 +104,8 @@ def table(results: Sequence[SystemResult], collection: str, systems: Sequence[st
     """
     found = {result.system: result for result in results if result.collection == collection}
     own = [found[system] for system in systems if system in found]
-    stages = sorted(_names(result.latency for result in own), key=lambda stage: stage != TOTAL)
-    kinds = _names(result.tokens for result in own)
+    stages = sorted(names(result.latency for result in own), key=lambda stage: stage != TOTAL)
+    kinds = names(result.tokens for result in own)
     rows = [
         CostRow(
             result.system,
@@ -131,10 +131,23 @@ def ms(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _over(function: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+def over(function: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """
+    Reduce what was measured.
+
+    :param function: e.g. `max`.
+    :param values: `None` where it was not measured.
+    :returns: of the known values; `None` when there is none.
+    """
     known = [value for value in values if value is not None]
     return function(known) if known else None
 
 
-def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+def names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """
+    All keys.
+
+    :param mappings: any.
+    :returns: each once, in their order.
+    """
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))

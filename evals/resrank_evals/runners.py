@@ -215,7 +215,7 @@ def read_ranking(system: RunSystem, collection: Collection) -> Ranking:
     :raises FileNotFoundError: when there is no such file.
     :raises ValueError: for a damaged line, passages that the collection does not have, or no query in common.
     """
-    path = Path(system.path.replace("{collection}", collection.name))
+    path = system.file(collection.name)
     run = read_run(path)
     evaluated = {query_id: hits for query_id, hits in run.items() if query_id in collection.queries}
     if not evaluated:
@@ -240,7 +240,7 @@ def check_system(system: System, collections: Sequence[str]) -> None:
         _definition(system.path)
     if isinstance(system, RunSystem):
         for name in collections:
-            path = Path(system.path.replace("{collection}", name))
+            path = system.file(name)
             if not path.is_file():
                 msg = f"system {system.name!r}: there is no file {path} for the collection {name}"
                 raise FileNotFoundError(msg)

@@ -124,6 +124,15 @@ class RunSystem:
         """
         return f"run:{self.path}"
 
+    def file(self, collection: str) -> Path:
+        """
+        Where the results on a collection are.
+
+        :param collection: its name.
+        :returns: the file.
+        """
+        return Path(self.path.replace("{collection}", collection))
+
 
 @dataclass(frozen=True)
 class PipelineSystem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .boards import DEFAULT_MEASURE, Board, Cell, make_board, measures_of
+from .report_costs import TOTAL, names, over
 from .results import CollectionCard, SystemResult
 
 WIDTH = 120  # characters; a wider leaderboard becomes one row per collection and system
@@ -66,20 +67,17 @@ def costs(results: Sequence[SystemResult]) -> Table:
         table.add_column("GPU MB", justify="right", no_wrap=True)
     for system in sorted({result.system for result in results}):
         of = [result for result in results if result.system == system]
-        times = [result.latency["total"] for result in of if "total" in result.latency]
-        tokens = [sum(result.tokens.values()) for result in of if result.tokens]
-        generated = [result.generated_tokens for result in of if result.generated_tokens is not None]
+        times = [result.latency[TOTAL] for result in of if TOTAL in result.latency]
         row: list[str | Text] = [
             Text(system),
             f"{fmean(time.p50_ms for time in times):,.1f}" if times else NONE,
             f"{fmean(time.p95_ms for time in times):,.1f}" if times else NONE,
-            _whole(fmean(tokens) if tokens else None),
-            _whole(fmean(generated) if generated else None),
-            _whole(max((result.peak_memory_mb for result in of if result.peak_memory_mb is not None), default=None)),
+            _whole(over(fmean, (sum(result.tokens.values()) if result.tokens else None for result in of))),
+            _whole(over(fmean, (result.generated_tokens for result in of))),
+            _whole(over(max, (result.peak_memory_mb for result in of))),
         ]
         if gpu:
-            most = [result.peak_gpu_memory_mb for result in of if result.peak_gpu_memory_mb is not None]
-            row.append(_whole(max(most, default=None)))
+            row.append(_whole(over(max, (result.peak_gpu_memory_mb for result in of))))
         table.add_row(*row)
     return table
 
@@ -92,9 +90,9 @@ def results_csv(results: Sequence[SystemResult]) -> str:
     :returns: a header and one row per collection and system; a number that was not measured is empty.
     """
     measures = measures_of(results)
-    ceilings = _keys(result.ceiling for result in results)
-    stages = _keys(result.latency for result in results)
-    kinds = _keys(result.tokens for result in results)
+    ceilings = names(result.ceiling for result in results)
+    stages = names(result.latency for result in results)
+    kinds = names(result.tokens for result in results)
     header = ["collection", "system", "pool", "pool_depth", "queries", "missing_queries", *measures]
     header += [f"ceiling {measure}" for measure in ceilings]
     header += [f"{stage} {time}" for stage in stages for time in ("p50_ms", "p95_ms", "mean_ms")]
@@ -191,7 +189,3 @@ def _queries(board: Board, cards: Mapping[str, CollectionCard], collection: str)
 
 def _whole(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}"
-
-
-def _keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))

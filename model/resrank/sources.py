@@ -16,7 +16,6 @@ DEFAULT_MODEL = "resrank-mini"
 
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.md"]
 _READ_BY_TRANSFORMERS = frozenset({".json", ".safetensors", ".bin", ".py", ".txt", ".model", ".jinja", ".pt"})
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _resolve_base(name: str, base: PinnedBase, *, token: str | None, local_files
         raise ValueError(msg)
     for file, expected in base.sha256.items():
         path = folder / file
-        found = _sha256(path) if path.is_file() else "no file"
+        found = sha256_of(path) if path.is_file() else "no file"
         if found != expected:
             msg = (
                 f"{path} is not the {name} that was checked: expected sha256 {expected}, got {found}. "
@@ -159,9 +158,12 @@ def _download(hub_id: str, *, revision: str | None, token: str | None, local_fil
     return Path(path)
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """
+    Hash a file.
+
+    :param path: the file.
+    :returns: 64 hexadecimal digits.
+    """
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

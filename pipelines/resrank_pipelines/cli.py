@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from .command import AsJson, Device, Dtype, Model, command, model_parameters
+from .command import AsJson, Device, Dtype, Model, command, make_app, model_parameters
 
 if TYPE_CHECKING:
     from resrank import ResRank
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 DEFAULT_STORE = ".resrank/store"
 SOME_FILES_FAILED = 3
 
-app = typer.Typer(
-    name="resrank",
-    help="Index your files and search them: hybrid retrieval, then listwise reranking in one forward pass.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = make_app(
+    "resrank", "Index your files and search them: hybrid retrieval, then listwise reranking in one forward pass."
 )
 
 Store = Annotated[

@@ -24,6 +24,23 @@ Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of tables.")]
 
 
+def make_app(name: str, help_text: str) -> typer.Typer:
+    """
+    Make a command that has commands.
+
+    :param name: of the command.
+    :param help_text: what it is for.
+    :returns: the application.
+    """
+    return typer.Typer(
+        name=name,
+        help=help_text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def command(function: Callable[..., int | None]) -> Callable[..., None]:
     """
     Decorate a command: what users can mend becomes one line and an exit code; a bug keeps its traceback.

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from haystack import Document, Pipeline
+from haystack.core.serialization import component_to_dict
 
 from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.common.resrank.documents import FINGERPRINT, META_KEY
@@ -37,6 +38,8 @@ _FILES_PER_BATCH = 64
 _PASSAGES_PER_WRITE = 128
 
 Progress = Callable[[str, int, int], None]
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -99,7 +102,7 @@ class Indexer:
         self._new_passages = new_passages
         self.store = new_passages.document_store
         self.model: ResRankModel = new_passages.model
-        self._check_settings(self._write.get_component("embedder"))
+        self._check_settings()
 
     def run(self, roots: list[Path], *, prune: bool = False) -> IndexReport:
         """
@@ -161,7 +164,7 @@ class Indexer:
         other = {"operator": "OR", "conditions": conditions}
         if not self.store.count_documents_by_filter(other):
             return
-        for documents in _batches(self.store.filter_documents(other), _PASSAGES_PER_WRITE):
+        for documents in batches(self.store.filter_documents(other), _PASSAGES_PER_WRITE):
             self._write.run({"embedder": {"documents": documents}})
             report.reembedded += len(documents)
             self._progress("Embedding again for the changed model", report.reembedded, 0)
@@ -174,7 +177,7 @@ class Indexer:
         :param report: counts them.
         """
         done = 0
-        for batch in _batches(documents, _PASSAGES_PER_WRITE):
+        for batch in batches(documents, _PASSAGES_PER_WRITE):
             outcome = self._write.run({"embedder": {"documents": batch}}, include_outputs_from={"embedder"})
             report.truncated += outcome["embedder"]["meta"]["truncated_documents"]
             report.written += len(batch)
@@ -188,15 +191,16 @@ class Indexer:
         self._filter.close()
         self._write.close()
 
-    def _check_settings(self, embedder: Any) -> None:
+    def _check_settings(self) -> None:
+        found, expected = (
+            component_to_dict(part.get_component(name), name)["init_parameters"]
+            for part, name in ((self._filter, "new_passages"), (self._write, "embedder"))
+        )
         for name in ("model", "meta_fields_to_embed", "embedding_separator", "sparse"):
-            expected, found = getattr(embedder, name), getattr(self._new_passages, name)
-            if name == "model":
-                expected, found = expected.to_dict(), found.to_dict()
-            if expected != found:
+            if found[name] != expected[name]:
                 msg = (
-                    f"components new_passages and embedder must have the same {name}, got {found!r} and {expected!r}: "
-                    "everything would be embedded again in each run"
+                    f"components new_passages and embedder must have the same {name}, got {found[name]!r} and "
+                    f"{expected[name]!r}: everything would be embedded again in each run"
                 )
                 raise ValueError(msg)
 
@@ -283,9 +287,16 @@ def _part(definition: dict[str, Any], keep: Callable[[str], bool]) -> dict[str, 
     }
 
 
-def _batches(documents: list[Document], size: int) -> Iterator[list[Document]]:
-    for start in range(0, len(documents), size):
-        yield documents[start : start + size]
+def batches(items: list[T], size: int) -> Iterator[list[T]]:
+    """
+    Cut a list.
+
+    :param items: in any number.
+    :param size: of each part but the last.
+    :returns: the parts in order.
+    """
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _unreadable(path: Path) -> str | None:

@@ -44,7 +44,7 @@ def describe(model: dict[str, Any], store: Path) -> dict[str, dict[str, Any]]:
             "attn_implementation": loaded.runtime.attn_implementation,
         },
         "store": _describe_store(store, loaded.dimension, loaded.fingerprint),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: package_version(name) for name in _PACKAGES}},
     }
 
 
@@ -65,7 +65,13 @@ def _describe_store(folder: Path, dimension: int, fingerprint: str) -> dict[str,
         store.close()
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """
+    The installed version of a package.
+
+    :param package: its name on the package index.
+    :returns: the version, or `not installed`.
+    """
     try:
         return version(package)
     except PackageNotFoundError:

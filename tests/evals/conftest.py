@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,21 @@ import pytest
 
 from resrank_evals.results import CollectionCard, Latency, SystemResult, write_collection, write_result
 
+DATA_SETS = (
+    "cacm",
+    "climate_fever_sent",
+    "cranfield",
+    "fairytaleqa",
+    "lisa",
+    "medline",
+    "medquad",
+    "nq_gold",
+    "qamr",
+    "scifact",
+    "squad",
+    "squadshifts",
+    "vaswani",
+)
 HOSTILE = (
     "</script><img src=x onerror=\"document.title='owned'\">",
     "<!--<script>alert(1)</script>",
@@ -113,3 +130,35 @@ def results_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def hostile() -> tuple[str, ...]:
     return HOSTILE
+
+
+@pytest.fixture(params=DATA_SETS)
+def data_set(request: pytest.FixtureRequest) -> str:
+    """Each collection of the data folder in turn."""
+    return request.param
+
+
+@pytest.fixture
+def data_sets() -> set[str]:
+    """All of them."""
+    return set(DATA_SETS)
+
+
+@pytest.fixture(scope="session")
+def write_beir() -> Callable[..., Path]:
+    """Return a function that makes a collection in BEIR layout: `write_beir(folder, passages, queries, qrels)`."""
+
+    def write(
+        folder: Path, passages: dict[str, str], queries: dict[str, str], qrels: dict[str, dict[str, int]]
+    ) -> Path:
+        (folder / "qrels").mkdir(parents=True)
+        for name, texts in {"corpus": passages, "queries": queries}.items():
+            lines = [json.dumps({"_id": id_, "title": "", "text": text}) for id_, text in texts.items()]
+            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        judged = [
+            f"{query}\t{passage}\t{grade}" for query, grades in qrels.items() for passage, grade in grades.items()
+        ]
+        (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
+        return folder
+
+    return write

@@ -7,7 +7,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -279,31 +278,6 @@ def test_a_damaged_gzip_file(folder, damage):
         load_beir(folder)
 
 
-@pytest.fixture(scope="module")
-def data() -> Path:
-    folder = os.environ.get("RESRANK_DATA")
-    if not folder:
-        if os.environ.get("RESRANK_CI"):
-            pytest.fail("RESRANK_DATA must name the data folder in CI")
-        pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
-    return Path(folder)
-
-
-SETS = [
-    "cacm",
-    "climate_fever_sent",
-    "cranfield",
-    "fairytaleqa",
-    "lisa",
-    "medline",
-    "medquad",
-    "nq_gold",
-    "qamr",
-    "scifact",
-    "squad",
-    "squadshifts",
-    "vaswani",
-]
 # These have different passages under one id; their datasheets count ids.
 REPEATED = ("fairytaleqa", "medquad")
 
@@ -311,27 +285,28 @@ REPEATED = ("fairytaleqa", "medquad")
 FILTERED = {("squadshifts", "train"): (12283, 12283, 12283)}
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_a_set_of_the_data_folder_has_the_counts_of_its_datasheet(data, name):
-    sheet = (data / name / "DATASHEET.md").read_text(encoding="utf-8")
-    assert splits(data / name)
-    for split in splits(data / name):
-        if name in REPEATED:
+def test_a_set_of_the_data_folder_has_the_counts_of_its_datasheet(data_folder, data_set):
+    sheet = (data_folder / data_set / "DATASHEET.md").read_text(encoding="utf-8")
+    assert splits(data_folder / data_set)
+    for split in splits(data_folder / data_set):
+        if data_set in REPEATED:
             with pytest.raises(ValueError, match="or read the first with --duplicate-ids first"):
-                load_beir(data / name, split)
-        collection = load_beir(data / name, split, duplicate_ids="first" if name in REPEATED else "error")
+                load_beir(data_folder / data_set, split)
+        collection = load_beir(
+            data_folder / data_set, split, duplicate_ids="first" if data_set in REPEATED else "error"
+        )
         judgments = [grade for grades in collection.qrels.values() for grade in grades.values()]
         found = (len(collection.queries), len(judgments), sum(grade > 0 for grade in judgments))
         line = re.search(rf"^- {split}: ([\d,]+) queries, ([\d,]+) judgments, ([\d,]+) positive", sheet, re.MULTILINE)
-        assert line is not None, f"{name} does not describe {split}"
+        assert line is not None, f"{data_set} does not describe {split}"
         counts = tuple(int(number.replace(",", "")) for number in line.groups())
-        assert found == FILTERED.get((name, split), counts), split
+        assert found == FILTERED.get((data_set, split), counts), split
         assert len(collection.passages) == _number(sheet, r"^- documents ([\d,]+)")
-        assert collection.name == name
+        assert collection.name == data_set
 
 
-def test_the_data_folder_has_no_other_sets(data):
-    assert {path.name for path in data.iterdir() if is_beir(path)} == set(SETS)
+def test_the_data_folder_has_no_other_sets(data_folder, data_sets):
+    assert {path.name for path in data_folder.iterdir() if is_beir(path)} == data_sets
 
 
 def _number(text: str, pattern: str) -> int:

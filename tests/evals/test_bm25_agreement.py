@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import bm25s
@@ -24,22 +23,6 @@ from resrank_evals.measures import evaluate, mean
 from resrank_evals.trec import Run
 
 pytestmark = pytest.mark.slow
-
-SETS = (
-    "cacm",
-    "climate_fever_sent",
-    "cranfield",
-    "fairytaleqa",
-    "lisa",
-    "medline",
-    "medquad",
-    "nq_gold",
-    "qamr",
-    "scifact",
-    "squad",
-    "squadshifts",
-    "vaswani",
-)
 
 
 def ours(collection: Collection, folder: Path) -> Run:
@@ -80,14 +63,8 @@ def theirs(collection: Collection) -> Run:
     }
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_bm25_is_near_bm25s(name, tmp_path):
-    data = os.environ.get("RESRANK_DATA")
-    if not data:
-        if os.environ.get("RESRANK_CI"):
-            pytest.fail("RESRANK_DATA must name the data folder in CI")
-        pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
-    collection = load_beir(Path(data) / name, duplicate_ids="first").sample(400)
+def test_bm25_is_near_bm25s(data_folder, data_set, tmp_path):
+    collection = load_beir(data_folder / data_set, duplicate_ids="first").sample(400)
     found = [
         mean(evaluate(run, collection.qrels))["nDCG@10"] for run in (ours(collection, tmp_path), theirs(collection))
     ]

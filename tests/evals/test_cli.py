@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,10 @@ from resrank_evals import cli
 
 
 @pytest.fixture
-def beir(tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
-    folder = tmp_path / "data" / "small"
-    (folder / "qrels").mkdir(parents=True)
-    for name, texts in (("corpus", corpus), ("queries", queries)):
-        rows = [json.dumps({"_id": f"{name[0]}{n}", "text": text}) for n, text in enumerate(texts)]
-        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    rows = ["query-id\tcorpus-id\tscore", *(f"q{n}\tc{n}\t1" for n in range(len(queries)))]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(rows) + "\n")
-    return folder
+def beir(write_beir: Callable[..., Path], tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
+    passages = {f"c{n}": text for n, text in enumerate(corpus)}
+    texts = {f"q{n}": text for n, text in enumerate(queries)}
+    return write_beir(tmp_path / "data" / "small", passages, texts, {f"q{n}": {f"c{n}": 1} for n in range(len(texts))})
 
 
 @pytest.fixture

@@ -34,21 +34,8 @@ from resrank_pipelines import read_definition
 Measure = Callable[..., dict[str, Outcome]]
 
 
-def write_beir(
-    folder: Path, passages: dict[str, str], queries: dict[str, str], qrels: dict[str, dict[str, int]]
-) -> Path:
-    (folder / "qrels").mkdir(parents=True)
-    rows = {"corpus": passages, "queries": queries}
-    for name, texts in rows.items():
-        lines = [json.dumps({"_id": id_, "title": "", "text": text}) for id_, text in texts.items()]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    judged = [f"{query}\t{passage}\t{grade}" for query, grades in qrels.items() for passage, grade in grades.items()]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
-    return folder
-
-
 @pytest.fixture
-def small(tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
+def small(write_beir: Callable[..., Path], tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
     """48 passages, of which one is blank; 4 queries, each with two relevant ones."""
     # Of different lengths, so that BM25 scores are not equal.
     passages = {f"d{n:02}": corpus[n % 12] + " It says more." * (n // 12) for n in range(47)}

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 from pathlib import Path
 
@@ -336,13 +335,8 @@ def test_reading_gives_back_what_was_written(run, tmp_path_factory):
     assert write_run(back, "t") == path.read_bytes().decode()
 
 
-def test_reads_the_runs_of_the_data_folder():
-    folder = os.environ.get("RESRANK_DATA")
-    if not folder:
-        if os.environ.get("RESRANK_CI"):
-            pytest.fail("RESRANK_DATA must name the data folder in CI")
-        pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
-    run = read_run(Path(folder) / "scifact" / "runs" / "bm25.test.top100.tsv.gz")
+def test_reads_the_runs_of_the_data_folder(data_folder):
+    run = read_run(data_folder / "scifact" / "runs" / "bm25.test.top100.tsv.gz")
     assert len(run) == 300
     # One claim shares words with 66 abstracts alone.
     assert sorted(len(found) for found in run.values()) == [66] + [100] * 299

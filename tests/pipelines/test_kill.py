@@ -17,7 +17,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -75,9 +74,13 @@ def contents(store: Path) -> dict[str, Any]:
         opened.close()
 
 
+def arguments(files: Path, store: Path, model: Path) -> list[str]:
+    return ["index", str(files), "--store", str(store), "--model", str(model), "--dtype", "float32"]
+
+
 def index(files: Path, store: Path, model: Path) -> subprocess.Popen[str]:
-    arguments = ["index", str(files), "--store", str(store), "--model", str(model), "--dtype", "float32"]
-    return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [*COMMAND, *arguments(files, store, model)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 class Forked:
@@ -88,9 +91,9 @@ class Forked:
     """
 
     def __init__(self, files: Path, store: Path, model: Path) -> None:
-        pipe = Path(tempfile.mkdtemp()) / "stderr"
+        pipe = store.parent / f"stderr-{random.random()}"
         os.mkfifo(pipe)
-        command = ["resrank", "index", str(files), "--store", str(store), "--model", str(model), "--dtype", "float32"]
+        command = ["resrank", *arguments(files, store, model)]
         code = (
             "import os, sys\n"
             f"os.dup2(os.open({str(pipe)!r}, os.O_WRONLY), 2)\n"

@@ -45,13 +45,8 @@ def all_cores() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scifact() -> dict[str, Any]:
-    folder = os.environ.get("RESRANK_DATA")
-    if not folder:
-        if os.environ.get("RESRANK_CI"):
-            pytest.fail("RESRANK_DATA must name the data folder in CI")
-        pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
-    root = Path(folder) / "scifact"
+def scifact(data_folder: Path) -> dict[str, Any]:
+    root = data_folder / "scifact"
     corpus = {row["_id"]: f"{row['title']}\n{row['text']}" for row in _rows(root / "corpus.jsonl.gz")}
     qrels: dict[str, dict[str, int]] = {}
     for line in (root / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:

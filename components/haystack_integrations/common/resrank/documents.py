@@ -18,7 +18,7 @@ from .embedding import StoredEmbedding
 from .stored_meta import StoredMeta
 
 if TYPE_CHECKING:
-    from resrank.config import LexicalConfig
+    from resrank import ResRank
 
 META_KEY = "resrank"
 FINGERPRINT = "fingerprint"
@@ -86,18 +86,21 @@ def check_vectors(documents: Sequence[Document], fingerprint: str, dimension: in
         raise ValueError(msg)
 
 
-def embedded_as(lexical: LexicalConfig, *, meta_fields: Sequence[str] | None, separator: str, sparse: bool) -> str:
+def index_stamp(engine: ResRank, *, meta_fields: Sequence[str] | None, separator: str, sparse: bool) -> dict[str, str]:
     """
-    Identify the settings beside the model that decide what indexing stores for a document.
+    What indexing writes into a document's entry to say how it was embedded.
 
-    :param lexical: BM25 settings of the model.
+    :param engine: the model.
     :param meta_fields: put before the content.
     :param separator: between them; without fields it does not matter.
     :param sparse: whether term weights are stored; without them BM25 settings do not matter.
-    :returns: 16 hexadecimal digits, the same in every process.
+    :returns: the model's fingerprint, and a hash of the other settings that decide what is stored: 16 hexadecimal
+        digits, the same in every process.
     """
-    settings = [asdict(lexical) if sparse else None, [separator, *meta_fields] if meta_fields else None]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    lexical = asdict(engine.config.lexical) if sparse else None
+    settings = [lexical, [separator, *meta_fields] if meta_fields else None]
+    hashed = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return {FINGERPRINT: engine.fingerprint, EMBEDDED_AS: hashed}
 
 
 def document_text(document: Document, meta_fields: Sequence[str], separator: str) -> str:

@@ -44,14 +44,8 @@ class StoredDocument(Document):
         :param memo: the copies made so far.
         :returns: an equal document that shares nothing which can change.
         """
-        fields = vars(self).copy()
-        for name in _MUTABLE:
-            value = fields[name]
-            if value is not None:
-                fields[name] = deepcopy(value, memo)
-        made = type(self).__new__(type(self))
-        vars(made).update(fields)
-        return made
+        held = {name: getattr(self, name) for name in _MUTABLE}
+        return self.of(self, **{name: deepcopy(value, memo) for name, value in held.items() if value is not None})
 
     def __eq__(self, other: object) -> bool:
         """

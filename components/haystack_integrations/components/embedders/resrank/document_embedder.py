@@ -12,13 +12,11 @@ from haystack import Document, component, logging
 from haystack.dataclasses import SparseEmbedding
 
 from haystack_integrations.common.resrank.documents import (
-    EMBEDDED_AS,
-    FINGERPRINT,
     META_KEY,
     TRUNCATED_TOKENS,
     check_documents,
     document_text,
-    embedded_as,
+    index_stamp,
     with_entry,
 )
 from haystack_integrations.common.resrank.embedding import StoredEmbedding
@@ -110,7 +108,9 @@ class ResRankDocumentEmbedder(ModelUser):
                 cut=report.cut_tokens,
             )
         sparse = self._sparse(texts)
-        stamp = {FINGERPRINT: engine.fingerprint, EMBEDDED_AS: self._embedded_as()}
+        stamp = index_stamp(
+            engine, meta_fields=self.meta_fields_to_embed, separator=self.embedding_separator, sparse=self.sparse
+        )
         embedded = []
         for document, vector, cut in zip(documents, vectors, report.cut_per_text, strict=True):
             meta = with_entry(document, {**stamp, TRUNCATED_TOKENS: cut})
@@ -125,14 +125,6 @@ class ResRankDocumentEmbedder(ModelUser):
                 )
             )
         return {"documents": embedded, "meta": _counts(report)}
-
-    def _embedded_as(self) -> str:
-        return embedded_as(
-            self._loaded().config.lexical,
-            meta_fields=self.meta_fields_to_embed,
-            separator=self.embedding_separator,
-            sparse=self.sparse,
-        )
 
     def _sparse(self, texts: list[str]) -> Iterator[SparseEmbedding | None]:
         if not self.sparse:

@@ -11,7 +11,7 @@ from typing import Any
 from haystack import Document, component
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-from haystack_integrations.common.resrank.documents import EMBEDDED_AS, FINGERPRINT, check_documents, embedded_as, entry
+from haystack_integrations.common.resrank.documents import check_documents, entry, index_stamp
 from haystack_integrations.common.resrank.model import ResRankModel
 from haystack_integrations.common.resrank.model_user import ModelUser
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
@@ -97,14 +97,12 @@ class NewPassageFilter(ModelUser):
 
         :returns: the model's fingerprint and the hash of the settings.
         """
-        engine = self._loaded()
-        settings = embedded_as(
-            engine.config.lexical,
+        return index_stamp(
+            self._loaded(),
             meta_fields=self.meta_fields_to_embed,
             separator=self.embedding_separator,
             sparse=self.sparse,
         )
-        return {FINGERPRINT: engine.fingerprint, EMBEDDED_AS: settings}
 
     def close(self) -> None:
         """

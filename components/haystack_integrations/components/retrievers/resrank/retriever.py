@@ -191,16 +191,14 @@ class ResRankRetriever(ModelUser):
         lists = stage.search(vector, terms, filters, depth)
         rrf_k = self._loaded().config.rrf_k
         fused = fuse(query, bm25=lists.bm25, dense=lists.dense, rrf_k=rrf_k, top_k=limit)
-        # A list alone keeps its own scores.
-        alone = dict(lists.dense or lists.bm25 or ()) if lists.dense is None or lists.bm25 is None else {}
-        kept = {candidate.id: candidate for candidate in fused}
+        metas = {candidate.id: candidate.meta for candidate in fused}
+        if self.mode == "hybrid":
+            scores = {candidate.id: candidate.score for candidate in fused}
+        else:  # a list alone keeps its own
+            scores = dict(lists.dense or lists.bm25 or ())
         return [
-            stage.completed(
-                document,
-                alone.get(document.id, kept[document.id].score),
-                with_entry(document, kept[document.id].meta),
-            )
-            for document in stage.documents(list(kept))
+            stage.completed(document, scores[document.id], with_entry(document, metas[document.id]))
+            for document in stage.documents(list(metas))
         ]
 
     def _terms(self, query: str) -> SparseEmbedding:
