@@ -29,6 +29,7 @@ from .backbone import UNUSED_PREFIX, load_backbone, load_tokenizer
 from .batching import token_budget_batches
 from .config import EncoderConfig, Pooling
 from .runtime import Runtime
+from .threads import BatchThreads
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -162,7 +163,6 @@ class Encoder(nn.Module):
         limit = self.max_query_length if is_query else self.max_length
         return tokenize_counting(self.tokenizer, [prompt + text for text in texts], limit)
 
-    @torch.inference_mode()
     def encode(
         self,
         texts: Sequence[str],
@@ -194,12 +194,17 @@ class Encoder(nn.Module):
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         budget = tokens_per_batch if tokens_per_batch is not None else TOKENS_PER_BATCH.get(self.device.type, 8_192)
         with tqdm(total=len(texts), desc="Encoding", unit="text", delay=2, disable=not progress_bar) as bar:
-            for batch in token_budget_batches([len(i) for i in ids], budget):
-                with held:
-                    vectors[batch] = self._encode_batch([ids[i] for i in batch])
-                bar.update(len(batch))
+            batches = token_budget_batches([len(i) for i in ids], budget)
+            with BatchThreads(self.backbone) as threads:
+                for group in threads.groups(batches):
+                    with held:
+                        encoded = threads.map(lambda batch: self._encode_batch([ids[i] for i in batch]), group)
+                    for batch, batch_vectors in zip(group, encoded, strict=True):
+                        vectors[batch] = batch_vectors
+                        bar.update(len(batch))
         return vectors
 
+    @torch.inference_mode()
     def _encode_batch(self, ids: list[list[int]]) -> Float32Array:
         try:
             input_ids, mask = pad(ids, self.tokenizer.pad_token_id, self.device)
