@@ -6,7 +6,8 @@
 A checkpoint is one folder: `config.json`, `encoder/`, `reranker/`, `head.safetensors`, `README.md`.
 
 Parts that are missing come from what the config names: the encoder from `encoder.source`, the reranker from
-`reranker.source` or from the encoder's layers, the head from safe start. Weights are safetensors only.
+`reranker.source` or from the encoder's layers, the head from safe start. `encoder/` may also be an adapter, an update
+of `encoder.source`. Weights are safetensors only.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from .adapter import CONFIG as ADAPTER_CONFIG
 from .backbone import load_backbone, load_tokenizer
 from .config import RerankerConfig, ResRankConfig
 from .encoder import Encoder, load_encoder
@@ -84,12 +86,14 @@ class Checkpoint:
         """
         config = self.config.encoder
         folder = self._part("encoder")
-        if folder is not None:
+        is_adapter = folder is not None and (folder / ADAPTER_CONFIG).exists()
+        if folder is not None and not is_adapter:
             return load_encoder(folder, config, runtime)
         if config.source is None:
-            msg = f"the checkpoint {self.folder} has no encoder/ folder and its config names no encoder.source"
+            found = "only an adapter in encoder/" if is_adapter else "no encoder/ folder"
+            msg = f"the checkpoint {self.folder} has {found}, and its config names no encoder.source"
             raise ValueError(msg)
-        return load_encoder(self._resolver(config.source, config.revision), config, runtime)
+        return load_encoder(self._resolver(config.source, config.revision), config, runtime, folder)
 
     def load_reranker(self, encoder: Encoder, runtime: Runtime) -> Reranker:
         """

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from .adapter import merge_adapter
 from .backbone import UNUSED_PREFIX, load_backbone, load_tokenizer
 from .batching import token_budget_batches
 from .config import EncoderConfig, Pooling
@@ -267,13 +268,16 @@ class Encoder(nn.Module):
         (folder / "2_Normalize" / "config.json").write_text("{}\n", encoding="utf-8")
 
 
-def load_encoder(folder: Path, config: EncoderConfig, runtime: Runtime) -> tuple[Encoder, str]:
+def load_encoder(
+    folder: Path, config: EncoderConfig, runtime: Runtime, adapter: Path | None = None
+) -> tuple[Encoder, str]:
     """
     Load a sentence-transformers folder, or a plain Hugging Face one when the config says how to pool.
 
     :param folder: with safetensors weights.
     :param config: overrides what the folder says where it is not `None`.
     :param runtime: where and how to run.
+    :param adapter: a folder with an update of these weights.
     :returns: the encoder in eval mode, and its fingerprint.
     :raises ValueError: for a folder whose modules we do not know, without a pooling, or that is damaged.
     """
@@ -289,6 +293,8 @@ def load_encoder(folder: Path, config: EncoderConfig, runtime: Runtime) -> tuple
     if merged.max_length is None:
         limits = (_position_limit(backbone), tokenizer.model_max_length, 8_192)
         merged = replace(merged, max_length=min(limit for limit in limits if limit is not None))
+    if adapter is not None:
+        merge_adapter(backbone, adapter)
     encoder = Encoder(backbone, tokenizer, merged)
     fingerprint = encoder.fingerprint()
     return encoder.to(device=runtime.device, dtype=runtime.dtype).eval(), fingerprint

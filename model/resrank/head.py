@@ -123,13 +123,14 @@ class Head(nn.Module):
         :returns: (batch, candidates) float32; a cosine in `paper` mode, an unbounded logit in `evidence` mode.
         """
         query_hidden, passage_hidden = query_hidden.float(), passage_hidden.float()
-        if self.mode == "paper":
-            if hasattr(self, "output_projection"):
-                query_hidden = self.output_projection(query_hidden)
-                passage_hidden = self.output_projection(passage_hidden)
-            return _cosine(query_hidden, passages + nn.functional.normalize(passage_hidden, dim=-1))
-        moved = _cosine(query + self.query_out(query_hidden), passages + self.passage_out(passage_hidden))
-        return prior + self.score_scale * (moved - _cosine(query, passages))
+        with torch.autocast(query.device.type, enabled=False):  # training may run under it
+            if self.mode == "paper":
+                if hasattr(self, "output_projection"):
+                    query_hidden = self.output_projection(query_hidden)
+                    passage_hidden = self.output_projection(passage_hidden)
+                return _cosine(query_hidden, passages + nn.functional.normalize(passage_hidden, dim=-1))
+            moved = _cosine(query + self.query_out(query_hidden), passages + self.passage_out(passage_hidden))
+            return prior + self.score_scale * (moved - _cosine(query, passages))
 
     def prior(self, query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """

@@ -30,6 +30,7 @@ from .lexical import LexicalEncoder
 from .query_memory import QueryMemory
 from .reranker import Prompt, Reranker
 from .runtime import Runtime
+from .scoring import score_lists
 from .windows import score_in_windows, window_sizes
 
 logger = logging.getLogger(__name__)
@@ -543,21 +544,8 @@ class ResRank:
         return scores
 
     def _forward(self, prompts: list[Prompt], lists: list[ListTensors]) -> list[Float32Array]:
-        reranker, head = self.reranker, self.head
+        scores = score_lists(self.reranker, self.head, prompts, lists)
         counts = [len(of.passages) for of in lists]
-
-        def stack(rows: list[torch.Tensor]) -> torch.Tensor:
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-
-        passages, features = stack([of.passages for of in lists]), stack([of.features for of in lists])
-        query_hidden, passage_hidden = reranker(prompts, head.slots(passages, features), counts)
-        scores = head.scores(
-            torch.stack([of.query for of in lists]),
-            passages,
-            stack([of.prior for of in lists]),
-            query_hidden,
-            passage_hidden,
-        )
         found = [row[:count].cpu().numpy() for row, count in zip(scores, counts, strict=True)]
         if not all(np.isfinite(row).all() for row in found):
             msg = (
