@@ -65,16 +65,18 @@ def command(function: Callable[..., int | None]) -> Callable[..., None]:
         except (OSError, ValueError, RuntimeError, ImportError, *haystack_errors) as error:
             if os.environ.get("RESRANK_DEBUG"):
                 raise
-            fail(_reason(error))
+            fail(_reason(error, haystack_errors))
             raise typer.Exit(1) from None
         raise typer.Exit(code or 0)
 
     return run
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, wrappers: tuple[type[Exception], ...]) -> str:
     # Haystack wraps what a component raised into several lines; the component's own text says what to do.
-    while isinstance(error.__cause__, OSError | ValueError | RuntimeError | ImportError | TypeError):
+    while isinstance(error, wrappers) and isinstance(
+        error.__cause__, OSError | ValueError | RuntimeError | ImportError | TypeError
+    ):
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
 
