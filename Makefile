@@ -20,7 +20,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.dev
-	$(BIN)/mypy components evals model pipelines
+	$(BIN)/mypy components evals model pipelines training
 
 # Collections: the BEIR folders in RESRANK_DATA (docs/data.md).
 eval: $(VENV)/.eval

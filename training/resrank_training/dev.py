@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""nDCG@10 on held-out pools while a model is trained. The harness gives the figures that are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from resrank import ResRank, TruncationReport
+from resrank.evidence import Evidence, query_hash
+from resrank_evals.measures import evaluate, mean
+
+from .lists import Float32Array, ListSet, TrainingList
+from .vectors import encode_sets
+
+_MEASURE = "nDCG@10"
+_QUERIES_AT_ONCE = 8
+
+
+class DevPools:
+    """
+    Pools of dev queries, reranked with and without their evidence.
+
+    The pools are those of the encoder that mined them. Judged passages beyond them count in the ideal ranking, so the
+    figures are those of a whole run over these pools.
+
+    :param sets: list sets that `mine --split dev` wrote.
+    :param candidates: of each list, the pool's first so many.
+    :param queries: of each set, the first so many; `None` takes all.
+    """
+
+    def __init__(self, sets: Sequence[ListSet], *, candidates: int = 100, queries: int | None = None) -> None:
+        self._candidates = candidates
+        self._sets = [_first(of, queries) for of in sets]
+
+    def first_stage(self) -> dict[str, float]:
+        """
+        What the pools' own order reaches.
+
+        :returns: nDCG@10 by name of the set.
+        """
+        return {
+            of.name: _ndcg(of, [list(range(self._size(each)))[::-1] for each in of.lists], self._candidates)
+            for of in self._sets
+        }
+
+    def measure(self, model: ResRank, folder: Path, *, encoder_is_frozen: bool) -> dict[str, float]:
+        """
+        Rerank the pools.
+
+        :param model: in any state; what is in training mode is so again afterwards.
+        :param folder: where vectors of a frozen encoder are kept.
+        :param encoder_is_frozen: whether vectors may be kept from one call to the next.
+        :returns: `<set>` with evidence and `<set>_pure` without, and the means `ndcg@10` and `ndcg@10_pure`.
+        """
+        parts: tuple[nn.Module, ...] = (model.encoder, model.reranker, model.head)
+        training = [part.training for part in parts]
+        for part in parts:
+            part.eval()
+        try:
+            found: dict[str, float] = {}
+            for of in self._sets:
+                found[of.name], found[f"{of.name}_pure"] = self._one(model, of, folder if encoder_is_frozen else None)
+        finally:
+            for part, was in zip(parts, training, strict=True):
+                part.train(was)
+        names = [of.name for of in self._sets]
+        if names:
+            found["ndcg@10"] = float(np.mean([found[name] for name in names]))
+            found["ndcg@10_pure"] = float(np.mean([found[f"{name}_pure"] for name in names]))
+        return found
+
+    def _size(self, of: TrainingList) -> int:
+        return min(self._candidates, len(of.passages))
+
+    def _one(self, model: ResRank, of: ListSet, folder: Path | None) -> tuple[float, float]:
+        if folder is not None:
+            kept = encode_sets(model, [of], folder, progress_bar=False)
+            queries, passages, row_of = kept.queries[0], kept.passages[0], kept.rows[0]
+        else:
+            needed = dict.fromkeys(id_ for each in of.lists for id_ in each.passages[: self._size(each)])
+            row_of = {id_: row for row, id_ in enumerate(needed)}
+            report = TruncationReport()  # reported when the lists were mined
+            passages = model.encode_passages([of.passages[id_].content for id_ in needed], report=report)
+            queries = model.encode_queries([each.query for each in of.lists], report=report)
+        told: list[Float32Array] = []
+        pure: list[Float32Array] = []
+        for start in range(0, len(of.lists), _QUERIES_AT_ONCE):
+            lists = of.lists[start : start + _QUERIES_AT_ONCE]
+            texts = [each.query for each in lists]
+            vectors = [passages[[row_of[id_] for id_ in each.passages[: self._size(each)]]] for each in lists]
+            own = queries[start : start + len(lists)]
+            evidence = [
+                None
+                if each.evidence is None
+                else Evidence(query_hash(each.query), _with_current_scores(each.evidence[: len(v)], v @ u))
+                for each, v, u in zip(lists, vectors, own, strict=True)
+            ]
+            cut = TruncationReport()
+            told += model.rerank_batch(texts, vectors, evidence, list(own), cut)
+            pure += model.rerank_batch(texts, vectors, None, list(own), cut)
+        return _ndcg(of, told, self._candidates), _ndcg(of, pure, self._candidates)
+
+
+def _with_current_scores(evidence: Float32Array, cosines: Float32Array) -> Float32Array:
+    now = evidence.copy()
+    dense = 1
+    now[:, dense] = np.where(np.isnan(evidence[:, dense]), np.nan, cosines)
+    return now
+
+
+def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array], candidates: int) -> float:
+    run = {
+        each.query_id: [(id_, float(score)) for id_, score in zip(each.passages[:candidates], found, strict=True)]
+        for each, found in zip(of.lists, scores, strict=True)
+    }
+    qrels = {
+        each.query_id: {id_: grade for id_, grade in zip(each.passages, each.grades, strict=True) if grade is not None}
+        for each in of.lists
+    }
+    return mean(evaluate(run, qrels, [_MEASURE]))[_MEASURE]
+
+
+def _first(of: ListSet, queries: int | None) -> ListSet:
+    if queries is None:
+        return of
+    lists = of.lists[:queries]
+    names = dict.fromkeys(id_ for each in lists for id_ in each.passages)
+    return ListSet(of.name, lists, {id_: of.passages[id_] for id_ in names}, of.info, of.digest)

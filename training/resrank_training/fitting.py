@@ -1,0 +1,295 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Train a model stage by stage.
+
+The output folder holds `settings.yaml`, a folder a stage (`checkpoints/`, `log.jsonl`, `curves.png`, `training.json`,
+`model/`) and `model/`, the last stage's. Started again, it goes on: finished stages are kept, an unfinished one resumes
+from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from transformers import TrainingArguments, set_seed
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.trainer_utils import get_last_checkpoint
+
+from resrank import ResRank, ResRankConfig
+from resrank_evals.environment import describe_environment
+from resrank_evals.results import write_whole
+
+from .averaging import WeightAverage
+from .collating import Collator
+from .configs import shipped
+from .curves import draw_curves
+from .dev import DevPools
+from .drawing import Schedule
+from .joint import JointModel, Objective
+from .lists import ListSet, read_lists
+from .parts import merge, prepare, trained_state
+from .settings import ModelSettings, Settings, Stage, expanded, to_dict
+from .trainer import JointTrainer
+from .vectors import encode_sets
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+_SETTINGS = "settings.yaml"
+_DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 16,
+    "learning_rate": 1e-4,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    "weight_decay": 0.01,
+    "max_grad_norm": 1.0,
+    "logging_steps": 10,
+    "save_steps": 100,
+    "save_total_limit": 2,
+}
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """
+    What a stage did.
+
+    :param name: of the stage.
+    :param model: the checkpoint's folder.
+    :param steps: optimizer steps.
+    :param minutes: wall-clock, of all runs together as far as the trainer knows.
+    :param dev: nDCG@10 at the end.
+    """
+
+    name: str
+    model: Path
+    steps: int
+    minutes: float
+    dev: dict[str, float]
+
+
+def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageResult]:
+    """
+    Train, or go on training.
+
+    :param settings: of the run.
+    :param out: the output folder; made if missing.
+    :param told: is told what happens.
+    :returns: what each stage did.
+    :raises ValueError: when the folder is of a run with other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    described = yaml.safe_dump(to_dict(settings), sort_keys=False)
+    kept = out / _SETTINGS
+    if kept.is_file() and kept.read_text(encoding="utf-8") != described:
+        msg = f"{out} holds a run with other settings ({kept}): name another folder, or remove it"
+        raise ValueError(msg)
+    write_whole(kept, described)
+    results = []
+    start: Path | None = None
+    for stage in settings.stages:
+        folder = out / stage.name
+        done = folder / "training.json"
+        if done.is_file():
+            told(f"Stage {stage.name} is complete")
+        else:
+            _run_stage(settings, stage, folder, start, told)
+            _wait_for_all()
+        report = json.loads(done.read_text(encoding="utf-8"))
+        start = folder / MODEL
+        results.append(StageResult(stage.name, start, report["steps"], report["minutes"], report["dev"]))
+    if start is not None:
+        shutil.copytree(start, out / MODEL, dirs_exist_ok=True)
+    return results
+
+
+def load_start(settings: ModelSettings, start: Path | None = None) -> ResRank:
+    """
+    Load what a stage trains.
+
+    :param settings: where the run starts.
+    :param start: the checkpoint of the stage before.
+    :returns: the model with both parts loaded.
+    """
+    runtime: dict[str, Any] = {"dtype": settings.dtype, "attn_implementation": settings.attn_implementation}
+    if start is not None or settings.start is not None:
+        source = str(start) if start is not None else str(expanded(str(settings.start)))
+        return ResRank.from_pretrained(source, **runtime).load()
+    described = ResRankConfig().to_dict()
+    for key, value in settings.config.items():
+        described[key] = {**described[key], **value} if isinstance(value, dict) else value
+    config = ResRankConfig.from_dict(described)
+    return ResRank.from_backbones(
+        str(expanded(str(settings.encoder))),
+        None if settings.reranker is None else str(expanded(settings.reranker)),
+        mode=config.mode,
+        attention=config.reranker.attention,
+        config=config,
+        **runtime,
+    ).load()
+
+
+def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | None, told: Told) -> None:
+    set_seed(settings.seed)
+    sets = [read_lists(expanded(source.path)) for source in stage.lists]
+    model = load_start(settings.model, start)
+    frozen = stage.encoder == "frozen"
+    arguments = _arguments(settings, stage, folder)
+    zero_stage = arguments.deepspeed_plugin.zero_stage if arguments.deepspeed_plugin is not None else 0
+    if zero_stage == 3 and stage.average_from < 1:
+        msg = f"stage {stage.name!r}: average_from needs whole weights, which ZeRO-3 spreads: set it to 1"
+        raise ValueError(msg)
+    vector_folder = folder.parent / "vectors"
+    dev_sets = [read_lists(expanded(path)) for path in settings.dev.lists]
+    pools = DevPools(dev_sets, candidates=settings.dev.candidates, queries=settings.dev.queries)
+    with arguments.main_process_first(desc="encoding"):
+        vectors = encode_sets(model, sets, vector_folder) if frozen else None
+    schedule = _schedule(settings, stage, sets, arguments, model.config.rrf_k)
+    left_out = sum(len(of.lists) for of in sets) - sum(map(len, schedule.usable))
+    if left_out:
+        told(f"Stage {stage.name}: {left_out} lists have nothing to learn from and are left out")
+    prepare(model, stage)
+    objective = Objective(stage.losses, stage.temperatures, stage.pair_weights)
+    joint = JointModel(model.encoder, model.reranker, model.head, objective, recompute=stage.recompute)
+    average = WeightAverage(joint, stage.average_from)
+    told(
+        f"Stage {stage.name}: {len(schedule)} lists, {sum(p.numel() for p in trained_state(joint).values()):,} weights"
+    )
+    trainer = JointTrainer(
+        model=joint,
+        args=arguments,
+        train_dataset=schedule,
+        eval_dataset=schedule,
+        data_collator=Collator(sets, model.encoder, model.reranker.prompt, stage.tokens_per_chunk, vectors),
+        callbacks=[average],
+        learning_rates=stage.learning_rates,
+        measure=lambda: pools.measure(model, vector_folder, encoder_is_frozen=frozen),
+    )
+    last = get_last_checkpoint(str(arguments.output_dir)) if Path(str(arguments.output_dir)).is_dir() else None
+    if last is not None:
+        told(f"Stage {stage.name} goes on from {Path(last).name}")
+    outcome = trainer.train(resume_from_checkpoint=last)
+    averaged = average.apply()
+    if averaged:
+        told(f"Stage {stage.name}: the weights are the mean of the last {averaged} steps")
+    state = _whole_state(trainer)
+    first_process = trainer.is_world_process_zero()
+    # A process has one DeepSpeed configuration at a time: the next stage brings its own. Until then models load whole.
+    AcceleratorState._reset_state()
+    unset_hf_deepspeed_config()
+    if not first_process:
+        return
+    if state is not None:
+        model = _rebuilt(settings, stage, start, objective, state)
+    merge(model)
+    finished = pools.measure(model, vector_folder, encoder_is_frozen=True)
+    model.save_pretrained(folder / MODEL)
+    history = [*trainer.state.log_history, {"step": trainer.state.global_step, **_prefixed(finished)}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
+    first_stage = pools.first_stage()
+    draw_curves(history, first_stage, folder / "curves.png", f"{folder.parent.name}: {stage.name}")
+    report = {
+        "stage": stage.name,
+        "settings": to_dict(settings),
+        "seed": settings.seed,
+        "steps": trainer.state.global_step,
+        "lists_seen": len(schedule),
+        "averaged_steps": averaged,
+        "minutes": round(float(outcome.metrics.get("train_runtime", math.nan)) / 60, 2),
+        "data": {of.name: {"digest": of.digest, "lists": len(of.lists), "made": dict(of.info)} for of in sets},
+        "dev_data": {of.name: of.digest for of in dev_sets},
+        "first_stage": first_stage,
+        "dev": finished,
+        "environment": describe_environment(None),
+        "fingerprint": model.fingerprint,
+    }
+    # Last: a stage with this file is complete.
+    write_whole(folder / "training.json", json.dumps(report, indent=2) + "\n")
+
+
+def _arguments(settings: Settings, stage: Stage, folder: Path) -> TrainingArguments:
+    values = {**_DEFAULTS, **stage.arguments}
+    if settings.dev.lists and "eval_steps" in values:
+        values.setdefault("eval_strategy", "steps")
+    deepspeed = values.get("deepspeed")
+    if isinstance(deepspeed, str):
+        own = shipped(deepspeed, ".json")
+        values["deepspeed"] = str(own if own is not None else expanded(deepspeed))
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        seed=settings.seed,
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",  # the schedule is shuffled already, and knows its order after a resume
+        report_to=["tensorboard"] if _has_tensorboard() else [],
+        num_train_epochs=1,
+        ddp_find_unused_parameters=False,
+        label_names=[],
+        **values,
+    )
+
+
+def _schedule(
+    settings: Settings, stage: Stage, sets: list[ListSet], arguments: TrainingArguments, rrf_k: int
+) -> Schedule:
+    at_once = (
+        int(arguments.per_device_train_batch_size)
+        * int(arguments.gradient_accumulation_steps)
+        * int(arguments.world_size)
+    )
+    if stage.passes is None:
+        total = int(arguments.max_steps) * at_once
+    else:
+        total = max(1, round(stage.passes * sum(len(of.lists) for of in sets) / at_once)) * at_once
+    return Schedule(sets, stage, total, settings.seed, rrf_k)
+
+
+def _whole_state(trainer: JointTrainer) -> dict[str, torch.Tensor] | None:
+    """The weights that DeepSpeed spread over the processes; all of them must ask. `None` when they are whole."""
+    if not trainer.is_deepspeed_enabled:
+        return None
+    state: dict[str, torch.Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return state
+
+
+@torch.no_grad()
+def _rebuilt(
+    settings: Settings, stage: Stage, start: Path | None, objective: Objective, state: dict[str, torch.Tensor]
+) -> ResRank:
+    """The trained model, free of what DeepSpeed hung on its modules."""
+    model = load_start(settings.model, start)
+    prepare(model, stage)
+    joint = JointModel(model.encoder, model.reranker, model.head, objective)
+    for name, weight in trained_state(joint).items():
+        weight.copy_(state[name])
+    return model
+
+
+def _wait_for_all() -> None:
+    """The first process writes the stage's model; the others go on when it is there."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _prefixed(values: dict[str, float]) -> dict[str, float]:
+    return {f"eval_{name}": value for name, value in values.items()}
+
+
+def _has_tensorboard() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("tensorboard") is not None

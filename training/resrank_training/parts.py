@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Which weights of a model a stage trains: all, low-rank adapters, or none of a part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from resrank import ResRank
+from resrank.backbone import UNUSED_PREFIX
+
+from .settings import Lora, Stage, Trained
+
+_POOLER = UNUSED_PREFIX.rstrip(".")
+
+
+def prepare(model: ResRank, stage: Stage) -> None:
+    """
+    Switch on the gradients that a stage wants, and add its adapters. The head is trained when there is a ranking loss.
+
+    :param model: loaded; changed in place.
+    :param stage: what it trains.
+    """
+    encoder, reranker, head = model.encoder, model.reranker, model.head
+    for part in (encoder, reranker, head):
+        part.requires_grad_(False)
+    # Token embeddings that both share belong to the encoder.
+    shared = {id(parameter) for parameter in encoder.parameters()}
+    reranker.backbone = _trainable(reranker.backbone, stage.reranker, stage.lora, shared)
+    encoder.backbone = _trainable(encoder.backbone, stage.encoder, stage.lora, set())
+    head.requires_grad_(stage.ranks)
+    if stage.dropout is not None:
+        for part in (encoder, reranker):
+            for module in part.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = stage.dropout
+
+
+def merge(model: ResRank) -> None:
+    """
+    Fold adapters into the weights they adapt, and switch gradients off.
+
+    :param model: that `prepare` changed; changed in place.
+    """
+    for part in (model.encoder, model.reranker):
+        if hasattr(part.backbone, "merge_and_unload"):
+            part.backbone = part.backbone.merge_and_unload()
+        part.requires_grad_(False)
+        part.eval()
+    model.head.requires_grad_(False)
+    model.head.eval()
+    model.weights_changed()
+
+
+def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """
+    The weights that are trained.
+
+    :param module: any.
+    :returns: by name; not copied.
+    """
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _trainable(backbone: Any, how: Trained, lora: Lora, shared: set[int]) -> Any:
+    if how == "full":
+        for name, parameter in backbone.named_parameters():
+            # The pooler gets no gradient, which DDP would wait for.
+            parameter.requires_grad_(id(parameter) not in shared and not name.startswith(UNUSED_PREFIX))
+    if how != "lora":
+        return backbone
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        exclude_modules=None if isinstance(lora.target_modules, list) else rf".*\b{_POOLER}\b.*",
+    )
+    return get_peft_model(backbone, config)
