@@ -131,7 +131,12 @@ class Checkpoint:
         :returns: the float32 head in eval mode.
         """
         head = Head(
-            self.config.mode, encoder.dimension, reranker.hidden_size, reranker.token_norm, rrf_k=self.config.rrf_k
+            self.config.mode,
+            encoder.dimension,
+            reranker.hidden_size,
+            reranker.token_norm,
+            rrf_k=self.config.rrf_k,
+            residual=self.config.residual,
         )
         path = self._part("head.safetensors")
         if path is not None:

@@ -121,10 +121,13 @@ class ResRankConfig:
 
     :param mode: `evidence` (safe start, first-stage evidence; what `resrank-mini` uses) or `paper` (ResRank as
         published).
+    :param residual: whether scores see the passage vectors themselves beside what the reranker makes of them; `False`
+        is for ablations.
     :param rrf_k: the constant of reciprocal rank fusion; 60 as in Cormack et al. 2009.
     """
 
     mode: Mode = "evidence"
+    residual: bool = True
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     reranker: RerankerConfig = field(default_factory=RerankerConfig)
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
@@ -133,6 +136,9 @@ class ResRankConfig:
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, get_args(Mode))
         _check_positive("rrf_k", self.rrf_k)
+        if not isinstance(self.residual, bool):
+            msg = f"residual must be true or false, got {self.residual!r}"
+            raise ValueError(msg)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ResRankConfig:

@@ -22,6 +22,9 @@ In `paper` mode h_i is normalised before the residual sum: it is many times long
 In `evidence` mode W_q and W_p start at zero, so the score is exactly the prior: **safe start**, the order of the first
 stage. The prior is b log(RRF) when the list has evidence, else t cos(u, e_i).
 
+Without the residual (an ablation) the score is cos(g_h, h_i) in `paper` mode, and prior_i + a cos(W_q g_h, W_p h_i)
+with a = 0 at the start in `evidence` mode.
+
 Source: ResRank, arXiv 2604.22180, Eq. 5 and the residual of its method section; the evidence mode is this project's.
 """
 
@@ -50,13 +53,22 @@ class Head(nn.Module):
     :param reranker_dim: hidden size of the reranker.
     :param token_norm: mean norm of the reranker's token embeddings, the scale of P at the start.
     :param rrf_k: the constant of the fusion that made the evidence.
+    :param residual: whether scores see u and e_i themselves.
     """
 
     def __init__(
-        self, mode: Mode, encoder_dim: int, reranker_dim: int, token_norm: float = 1.0, rrf_k: int = 60
+        self,
+        mode: Mode,
+        encoder_dim: int,
+        reranker_dim: int,
+        token_norm: float = 1.0,
+        rrf_k: int = 60,
+        *,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.mode = mode
+        self.residual = residual
         self.rrf_k = rrf_k
         same_size = encoder_dim == reranker_dim
         self.slot_projection: nn.Linear | None = None
@@ -74,7 +86,11 @@ class Head(nn.Module):
             self.passage_out = _zero_linear(reranker_dim, encoder_dim)
             self.score_scale = nn.Parameter(torch.tensor(SCORE_SCALE))
             self.prior_scale = nn.Parameter(torch.tensor(PRIOR_SCALE))
-        elif not same_size:
+            if not residual:
+                _orthogonal(self.query_out)
+                _orthogonal(self.passage_out)
+                self.gate = nn.Parameter(torch.tensor(0.0))
+        elif residual and not same_size:
             self.output_projection = nn.Linear(reranker_dim, encoder_dim, bias=False)
             _orthogonal(self.output_projection)
 
@@ -87,6 +103,8 @@ class Head(nn.Module):
         """
         if self.mode == "paper":
             return False
+        if not self.residual:
+            return not bool(self.gate)
         return not bool(self.query_out.weight.any()) and not bool(self.passage_out.weight.any())
 
     def slots(self, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -128,7 +146,10 @@ class Head(nn.Module):
                 if hasattr(self, "output_projection"):
                     query_hidden = self.output_projection(query_hidden)
                     passage_hidden = self.output_projection(passage_hidden)
-                return _cosine(query_hidden, passages + nn.functional.normalize(passage_hidden, dim=-1))
+                residual = passages if self.residual else 0.0
+                return _cosine(query_hidden, residual + nn.functional.normalize(passage_hidden, dim=-1))
+            if not self.residual:
+                return prior + self.gate * _cosine(self.query_out(query_hidden), self.passage_out(passage_hidden))
             moved = _cosine(query + self.query_out(query_hidden), passages + self.passage_out(passage_hidden))
             return prior + self.score_scale * (moved - _cosine(query, passages))
 

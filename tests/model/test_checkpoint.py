@@ -201,7 +201,7 @@ def test_truncated_weights_are_refused(copied: Path, file: str, keep: int) -> No
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("encoder", "has no encoder/ folder and its config names no encoder.source"),
+        ("encoder", "has no encoder/ folder, and its config names no encoder.source"),
         ("reranker", "has a head.safetensors but no reranker/ folder: get it again"),
         ("head.safetensors", "has a reranker/ folder but no head.safetensors: get it again"),
         ("encoder/model.safetensors", "cannot be read"),

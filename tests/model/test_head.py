@@ -117,6 +117,27 @@ def test_paper_slots_are_projected_where_sizes_differ() -> None:
     np.testing.assert_allclose(head.slots(passages, torch.zeros(2, 3, 5)).detach().numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("encoder_dim", "reranker_dim"), [(8, 8), (8, 6)])
+@pytest.mark.parametrize("mode", ["evidence", "paper"])
+def test_without_the_residual_by_hand(mode: str, encoder_dim: int, reranker_dim: int) -> None:
+    head = _randomised(mode, encoder_dim, reranker_dim, residual=False)
+    query, passages, prior, query_hidden, passage_hidden = _inputs(encoder_dim, reranker_dim)
+    if mode == "evidence":
+        assert head.is_safe_start
+        assert torch.equal(head.scores(query, passages, prior, query_hidden, passage_hidden), prior)
+        with torch.no_grad():
+            head.gate.fill_(2.5)
+    assert not head.is_safe_start
+    found = head.scores(query, passages, prior, query_hidden, passage_hidden)[0].detach().numpy()
+    g, h = query_hidden[0].numpy(), passage_hidden[0].numpy()
+    for i in range(len(h)):
+        expected = _cosine(g, h[i])
+        if mode == "evidence":
+            w_q, w_p = head.query_out.weight.detach().numpy(), head.passage_out.weight.detach().numpy()
+            expected = prior[0, i].item() + 2.5 * _cosine(w_q @ g, w_p @ h[i])
+        assert found[i] == pytest.approx(expected, abs=1e-5)
+
+
 # ---------------------------------------------------------------------------------------------------------- safe start
 
 

@@ -78,6 +78,17 @@ def test_a_teachers_order_is_the_target() -> None:
     of = TrainingList("q", "text", tuple("abcd"), (None,) * 4, None, (2, 0))
     drawn = draw(of, 0, _stage(targets="ranking"), _rng())
     assert {int(row): int(rank) for row, rank in zip(drawn.rows, drawn.ranks, strict=True)} == {2: 0, 0: 1, 1: 2, 3: 2}
+    assert dict(zip(drawn.rows.tolist(), drawn.grades.tolist(), strict=True)) == {2: 1.0, 0: 0.5, 1: 0.0, 3: 0.0}
+
+
+def test_without_judgments_the_teachers_best_is_the_positive() -> None:
+    of = TrainingList("q", "text", tuple("abcdefgh"), (None,) * 8, None, (5, 0, 1, 2, 3, 4, 6, 7))
+    for seed in range(20):
+        drawn = draw(of, 0, _stage(targets="ranking", list_length=3, positives=1), _rng(seed))
+        assert drawn.positives == (5,)
+        assert 5 in drawn.rows
+    judged = TrainingList("q", "text", tuple("abcd"), (None, 1, None, None), None, (2, 0, 1, 3))
+    assert draw(judged, 0, _stage(targets="ranking"), _rng()).positives == (1,)
 
 
 def test_evidence_without_dropout_is_what_was_mined(make_lists: Callable[..., list[TrainingList]]) -> None:

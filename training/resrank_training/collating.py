@@ -79,7 +79,7 @@ class Collator:
         index = [[place.setdefault((d.source, d.of.passages[row]), len(place)) for row in d.rows] for d in drawn]
         contents = [self._sets[source].passages[id_].content for source, id_ in place]
         positives = [
-            [_key(self._sets[d.source].passages[d.of.passages[i]].content) for i in d.of.positives] for d in drawn
+            [_key(self._sets[d.source].passages[d.of.passages[i]].content) for i in d.positives] for d in drawn
         ]
         batch: dict[str, Any] = {
             "prompts": [self._prompt(d.of.query) for d in drawn],

@@ -35,15 +35,18 @@ class DrawnList:
 
     :param source: of the stage's list sets, by index.
     :param of: the whole list.
+    :param positives: its relevant candidates, drawn or not; without any, the teacher's best when that is the target.
     :param rows: (n,) which of its candidates, in the order in which the reranker sees them.
     :param features: (n, 5) float32 evidence that the prior is computed from, NaN where unknown.
     :param shown: (n, 5) float32 evidence that the slots are told: single numbers of `features` are unknown.
     :param ranks: (n,) int64 target ranks; smaller is better.
-    :param grades: (n,) float32 target weights: judged grades, 0 where unjudged.
+    :param grades: (n,) float32 target weights: judged grades, 0 where unjudged; or the reciprocal ranks in a teacher's
+        order.
     """
 
     source: int
     of: TrainingList
+    positives: tuple[int, ...]
     rows: Int64Array
     features: Float32Array
     shown: Float32Array
@@ -112,10 +115,13 @@ def draw(of: TrainingList, source: int, stage: Stage, rng: np.random.Generator, 
     :param rrf_k: the constant of the fusion that made the evidence.
     :returns: the drawn list, its candidates shuffled.
     """
-    positives = np.array(of.positives, dtype=np.int64)
+    relevant = of.positives
+    if not relevant and stage.targets == "ranking" and of.ranking:
+        relevant = of.ranking[:1]
+    positives = np.array(relevant, dtype=np.int64)
     if len(positives) > stage.positives:
         positives = rng.choice(positives, stage.positives, replace=False)
-    others = np.setdiff1d(np.arange(len(of.passages)), np.array(of.positives, dtype=np.int64))
+    others = np.setdiff1d(np.arange(len(of.passages)), np.array(relevant, dtype=np.int64))
     wanted = min(len(others), stage.list_length - len(positives))
     top = round(wanted * stage.hard_share)
     rest = rng.choice(others[top:], wanted - top, replace=False)
@@ -124,15 +130,16 @@ def draw(of: TrainingList, source: int, stage: Stage, rng: np.random.Generator, 
     features = unknown if of.evidence is None else of.evidence
     rows, features = _which_lists_ran(of, rows, features, stage.evidence_dropout, rng, rrf_k)
     rows = rng.permutation(rows)
-    grades = np.array([max(0, of.grades[i] or 0) for i in rows], dtype=np.float32)
     if stage.targets == "ranking" and of.ranking is not None:
         place = {row: rank for rank, row in enumerate(of.ranking)}
         ranks = np.array([place.get(int(row), len(place)) for row in rows], dtype=np.int64)
+        grades = np.array([1 / (1 + place[row]) if row in place else 0.0 for row in rows.tolist()], dtype=np.float32)
     else:
+        grades = np.array([max(0, of.grades[i] or 0) for i in rows], dtype=np.float32)
         ranks = (grades.max(initial=0.0) - grades).astype(np.int64)
     known = features[rows].astype(np.float32)
     shown = np.where(rng.random(known.shape) < stage.evidence_dropout.number, np.nan, known).astype(np.float32)
-    return DrawnList(source, of, rows, known, shown, ranks, grades)
+    return DrawnList(source, of, relevant, rows, known, shown, ranks, grades)
 
 
 def one_list_only(features: Float32Array, rank: int, score: int, rrf_k: int = 60) -> Float32Array:
@@ -183,4 +190,4 @@ def _which_lists_ran(  # noqa: PLR0917
 def _teaches(of: TrainingList, stage: Stage) -> bool:
     if len(of.passages) < 2:
         return False
-    return of.ranking is not None if stage.targets == "ranking" else bool(of.positives)
+    return bool(of.ranking) if stage.targets == "ranking" else bool(of.positives)
