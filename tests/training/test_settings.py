@@ -88,6 +88,7 @@ def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
         (("lists: [{path: somewhere}]", "lists: []"), "expected at least one folder under `lists`"),
         (("{path: somewhere}", "{path: somewhere, share: 0}"), "share must be positive, got 0"),
         (("start: resrank-mini", "start: resrank-mini, encoder: x"), "expected either `start`"),
+        (("start: resrank-mini", "start: resrank-mini, config: {mode: paper}"), "a checkpoint brings its own config"),
         (("start: resrank-mini", "dtype: float32"), "expected either `start`"),
         (("stages:", "stage:"), "stage: Unexpected keyword argument"),
     ],

@@ -181,6 +181,68 @@ def fit(
 
 @app.command()
 @command
+def new(
+    *,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="Sentence-transformers or Hugging Face folder, or a hub id.")
+    ],
+    reranker: Annotated[
+        str | None, typer.Option("--reranker", help="Likewise; default: it starts from the encoder's last layers.")
+    ] = None,
+    mode: Annotated[Literal["evidence", "paper"], typer.Option("--mode", help="How it scores.")] = "evidence",
+    attention: Annotated[Literal["order_free", "causal"], typer.Option("--attention", help="Of the reranker.")] = (
+        "order_free"
+    ),
+    out: Out,
+) -> None:
+    """
+    Put an untrained model together from its backbones, to mine with.
+    """
+    from resrank import ResRank
+    from resrank_pipelines.display import err
+
+    if (out / "config.json").exists():
+        msg = f"{out} holds a checkpoint already: name another folder"
+        raise FileExistsError(msg)
+    ResRank.from_backbones(encoder, reranker, mode=mode, attention=attention, dtype="float32").save_pretrained(out)
+    err.print(f"Model: {out}", soft_wrap=True)
+
+
+@app.command()
+@command
+def ablate(
+    settings: Annotated[str, typer.Argument(help="YAML of the whole run, or a shipped one.")],
+    *,
+    out: Out,
+    row: Annotated[list[str], typer.Option("--row", help="Only these rows; give it several times.")] = [],  # noqa: B006
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many runs a row.")] = 1,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Of each stage.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Train again without each part of the method, and compare on the dev lists.
+    """
+    from dataclasses import asdict
+
+    from resrank_pipelines.display import err, print_json
+    from resrank_pipelines.display import out as screen
+
+    from .ablations import ROWS, ablation_table
+    from .ablations import ablate as run
+    from .configs import settings_file
+    from .settings import read_settings
+
+    whole = read_settings(settings_file(settings))
+    chosen = range(whole.seed, whole.seed + seeds)
+    rows = run(whole, out, rows=row or ROWS, seeds=list(chosen), max_steps=max_steps, told=err.print)
+    if as_json:
+        print_json([asdict(each) for each in rows])
+        return
+    screen.print(ablation_table(rows))
+
+
+@app.command()
+@command
 def export(
     model: Annotated[str, typer.Argument(help="A ResRank checkpoint, e.g. the folder model/ of a run.")],
     *,

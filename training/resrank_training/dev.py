@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,19 @@ class DevPools:
     :param sets: list sets that `mine --split dev` wrote.
     :param candidates: of each list, the pool's first so many.
     :param queries: of each set, the first so many; `None` takes all.
+    :param shuffled: whether the reranker sees the candidates in a random order, the same each time.
     """
 
-    def __init__(self, sets: Sequence[ListSet], *, candidates: int = 100, queries: int | None = None) -> None:
+    def __init__(
+        self, sets: Sequence[ListSet], *, candidates: int = 100, queries: int | None = None, shuffled: bool = False
+    ) -> None:
         self._candidates = candidates
         self._sets = [_first(of, queries) for of in sets]
+        if shuffled:
+            self._sets = [
+                replace(of, lists=tuple(_shuffled(each, candidates, i) for i, each in enumerate(of.lists)))
+                for of in self._sets
+            ]
 
     def first_stage(self) -> dict[str, float]:
         """
@@ -125,6 +134,19 @@ def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array], candida
         for each in of.lists
     }
     return mean(evaluate(run, qrels, [_MEASURE]))[_MEASURE]
+
+
+def _shuffled(of: TrainingList, candidates: int, seed: int) -> TrainingList:
+    """The pool's candidates in another order; what is beyond them stays there."""
+    size = min(candidates, len(of.passages))
+    order = [*np.random.default_rng(seed).permutation(size).tolist(), *range(size, len(of.passages))]
+    return replace(
+        of,
+        passages=tuple(of.passages[i] for i in order),
+        grades=tuple(of.grades[i] for i in order),
+        evidence=None if of.evidence is None else of.evidence[order],
+        ranking=None,
+    )
 
 
 def _first(of: ListSet, queries: int | None) -> ListSet:

@@ -75,6 +75,9 @@ class ModelSettings:
                 f"start={self.start!r}, encoder={self.encoder!r}, reranker={self.reranker!r}"
             )
             raise ValueError(msg)
+        if self.start is not None and self.config:
+            msg = "model: a checkpoint brings its own config: leave out `config`, or give `encoder` instead of `start`"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
