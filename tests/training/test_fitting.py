@@ -197,7 +197,7 @@ def test_qwen_twins_train_in_paper_mode(
 ) -> None:
     of = settings(
         encoder="full",
-        arguments={"max_steps": 12, "gradient_checkpointing": False},
+        arguments={"max_steps": 12, "gradient_checkpointing": True},
         evidence_dropout=EvidenceDropout(0, 1, 0, 0),
     )
     model = ModelSettings(
@@ -209,3 +209,25 @@ def test_qwen_twins_train_in_paper_mode(
     losses = _losses(tmp_path / "run" / "stage1")
     assert losses[-1] < losses[0]
     assert ResRank.from_pretrained(tmp_path / "run" / "model", device="cpu").config.mode == "paper"
+
+
+def test_the_command_writes_only_json_to_stdout(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+    from typer.testing import CliRunner
+
+    from resrank_training.cli import app
+    from resrank_training.settings import to_dict
+
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(to_dict(settings(arguments={"max_steps": 3}))))
+    done = CliRunner().invoke(app, ["fit", str(path), "--out", str(tmp_path / "run"), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["model"] == str(tmp_path / "run" / "model")
+    assert found["stages"][0]["steps"] == 3
+    assert "stage1: step 3 of 3: loss" in done.stderr
+    missing = CliRunner().invoke(app, ["fit", str(tmp_path / "no.yaml"), "--out", str(tmp_path / "other")])
+    assert missing.exit_code == 1
+    assert "expected a file with settings" in missing.stderr

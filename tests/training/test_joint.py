@@ -170,6 +170,30 @@ def test_dropout_is_the_same_when_chunks_are_encoded_again(
     assert not torch.allclose(other, found[0], atol=1e-4)  # dropout was on
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activation_checkpointing_changes_nothing(
+    tiny_model: Callable[..., ResRank], randomise_head: Callable[..., ResRank], list_set: ListSet, recompute: bool
+) -> None:
+    model = randomise_head(tiny_model())
+    for part in (model.encoder, model.reranker):
+        part.requires_grad_(True)
+        for module in part.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    joint = _joint(model, recompute=recompute).train()
+    batch = _batch(model, list_set, _stage())
+    found = []
+    for enabled in (False, True):
+        if enabled:
+            joint.activation_checkpointing_enable()
+            assert model.encoder.backbone.is_activation_checkpointing
+            assert model.reranker.backbone.is_activation_checkpointing
+        joint.zero_grad()
+        joint(**batch)["loss"].backward()
+        found.append({n: p.grad.clone() for n, p in joint.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(found[1], found[0], atol=1e-6, rtol=1e-4)
+
+
 def test_stored_vectors_give_the_same_ranking_loss(
     tiny_mini: Callable[..., ResRank], randomise_head: Callable[..., ResRank], list_set: ListSet
 ) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate.state import AcceleratorState
-from transformers import TrainingArguments, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -41,6 +41,7 @@ from .drawing import Schedule
 from .joint import JointModel, Objective
 from .lists import ListSet, read_lists
 from .parts import merge, prepare, trained_state
+from .progress import TrainingProgress
 from .settings import ModelSettings, Settings, Stage, expanded, to_dict
 from .trainer import JointTrainer
 from .vectors import encode_sets
@@ -176,10 +177,12 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
         train_dataset=schedule,
         eval_dataset=schedule,
         data_collator=Collator(sets, model.encoder, model.reranker.prompt, stage.tokens_per_chunk, vectors),
-        callbacks=[average],
+        callbacks=[average, TrainingProgress(stage.name)],
         learning_rates=stage.learning_rates,
         measure=lambda: pools.measure(model, vector_folder, encoder_is_frozen=frozen),
     )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(arguments.output_dir)) if Path(str(arguments.output_dir)).is_dir() else None
     if last is not None:
         told(f"Stage {stage.name} goes on from {Path(last).name}")

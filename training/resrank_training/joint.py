@@ -88,6 +88,30 @@ class JointModel(nn.Module):
             losses |= self._ranking(scores, batch)
         return {"loss": multi_task(losses, weights), **{name: loss.detach() for name, loss in losses.items()}}
 
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """
+        Let both backbones compute the activations of their layers again in the backward pass; the trainer asks for it.
+
+        :param activation_checkpointing_kwargs: of `torch.utils.checkpoint.checkpoint`; it is never reentrant here.
+        :param options: of the backbones' own method.
+        """
+        how = {**(activation_checkpointing_kwargs or {}), "use_reentrant": False}
+        for backbone in (self.encoder.backbone, self.reranker.backbone):
+            if hasattr(backbone, "activation_checkpointing_enable"):
+                backbone.activation_checkpointing_enable(activation_checkpointing_kwargs=how, **options)
+            else:  # older releases
+                backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """
+        The name that older trainers call.
+
+        :param gradient_checkpointing_kwargs: as `activation_checkpointing_enable`.
+        """
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs)
+
     def encode(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Vectors of a step.
