@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from rich.console import Console
@@ -49,15 +49,15 @@ def leaderboard(
 
 def costs(results: Sequence[SystemResult]) -> Table:
     """
-    Time, tokens and memory of each system, means over its collections. The CSV has them one by one.
+    Time, tokens and memory of each system over its collections. The CSV has them one by one.
 
     :param results: any.
     :returns: one row per system.
     """
     table = Table(title="Cost per query", title_justify="left", caption_justify="left")
     table.caption = (
-        "Wall-clock milliseconds over all stages, and tokens processed and generated; means over collections. Memory: "
-        "the most that the process took."
+        "Wall-clock milliseconds over all stages, medians over collections; tokens processed and generated, means. "
+        "Memory: the most that the process took."
     )
     table.add_column("system", overflow="fold")
     for name in ("p50 ms", "p95 ms", "tokens", "generated", "memory MB"):
@@ -70,8 +70,8 @@ def costs(results: Sequence[SystemResult]) -> Table:
         times = [result.latency[TOTAL] for result in of if TOTAL in result.latency]
         row: list[str | Text] = [
             Text(system),
-            f"{fmean(time.p50_ms for time in times):,.1f}" if times else NONE,
-            f"{fmean(time.p95_ms for time in times):,.1f}" if times else NONE,
+            f"{median(time.p50_ms for time in times):,.1f}" if times else NONE,
+            f"{median(time.p95_ms for time in times):,.1f}" if times else NONE,
             _whole(over(fmean, (sum(result.tokens.values()) if result.tokens else None for result in of))),
             _whole(over(fmean, (result.generated_tokens for result in of))),
             _whole(over(max, (result.peak_memory_mb for result in of))),
@@ -136,26 +136,28 @@ def _wide(board: Board, cards: Mapping[str, CollectionCard]) -> Table:
 
 
 def _long(board: Board, cards: Mapping[str, CollectionCard]) -> Table:
+    """It fits into 80 columns with system names of 20 characters."""
     table = _titled(board)
-    for name in ("collection", "system"):
-        table.add_column(name, overflow="fold")
-    for name in (board.measure, "difference", "p (Holm)", "wins/ties/losses"):
+    table.caption = Text(f"{table.caption}\ndiff: from {board.baseline}; w/t/l: queries won, tied and lost against it")
+    table.add_column("system", overflow="fold")
+    for name in (board.measure, "diff", "p", "w/t/l"):
         table.add_column(Text(name), justify="right", no_wrap=True)
     best = board.best_means
     if len(board.collections) > 1:
+        table.add_row(Text("mean", style="bold"))
         for system in board.systems:
             mean = board.means[system]
             shown = Text(NONE if mean is None else f"{mean:.3f}", style="bold" if system in best else "")
-            shown.append(" " * 17)
-            table.add_row("mean", Text(system), shown, "", "", "", end_section=system == board.systems[-1])
+            shown.append(" " * 16)
+            table.add_row(Text(system), shown, end_section=system == board.systems[-1])
     for collection in board.collections:
         systems = [system for system in board.systems if (system, collection) in board.cells]
+        table.add_row(Text(collection, style="bold"), Text(_queries(board, cards, collection), style="dim"))
         for number, system in enumerate(systems):
             cell = board.cells[system, collection]
-            first = Text(f"{collection} ({_queries(board, cards, collection)})" if not number else "")
-            row: list[Text | str] = [first, Text(system), _shown(cell), "", "", ""]
+            row: list[Text | str] = [Text(system), _shown(cell)]
             if found := cell.comparison:
-                row[3:] = [f"{found.difference:+.3f}", f"{found.p_holm:.4f}"]
+                row += [f"{found.difference:+.3f}", f"{found.p_holm:.4f}"]
                 row.append(f"{found.wins}/{found.ties}/{found.losses}")
             table.add_row(*row, end_section=number == len(systems) - 1)
     return table

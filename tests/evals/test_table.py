@@ -35,7 +35,7 @@ def test_wide(made):
 
 def test_falls_back_to_one_row_each(made):
     text = shown(leaderboard(*made, measure="RR@10", baseline="run:elsewhere"))
-    assert "wins/ties/losses" in text
+    assert "w/t/l" in text
     assert "RR@10" in text
     assert max(map(len, text.splitlines())) <= 120
     assert sum("bm25 " in line for line in text.splitlines()) >= 4
