@@ -115,12 +115,12 @@ class Head(nn.Module):
         :param features: (batch, candidates, 5) float32 evidence, NaN where unknown; not used in `paper` mode.
         :returns: (batch, candidates, reranker_dim) float32.
         """
-        slots = passages if self.slot_projection is None else self.slot_projection(passages)
+        slots = passages if self.slot_projection is None else _linear(self.slot_projection, passages)
         if self.mode == "paper":
             return slots
         unknown = torch.isnan(features)
         known = torch.where(unknown, 0.0, features)
-        return slots + known @ self.evidence_weight + unknown.float() @ self.evidence_unknown
+        return slots + known @ self.evidence_weight.float() + unknown.float() @ self.evidence_unknown.float()
 
     def scores(
         self,
@@ -144,13 +144,16 @@ class Head(nn.Module):
         with torch.autocast(query.device.type, enabled=False):  # training may run under it
             if self.mode == "paper":
                 if hasattr(self, "output_projection"):
-                    query_hidden = self.output_projection(query_hidden)
-                    passage_hidden = self.output_projection(passage_hidden)
+                    query_hidden = _linear(self.output_projection, query_hidden)
+                    passage_hidden = _linear(self.output_projection, passage_hidden)
                 residual = passages if self.residual else 0.0
                 return _cosine(query_hidden, residual + nn.functional.normalize(passage_hidden, dim=-1))
             if not self.residual:
-                return prior + self.gate * _cosine(self.query_out(query_hidden), self.passage_out(passage_hidden))
-            moved = _cosine(query + self.query_out(query_hidden), passages + self.passage_out(passage_hidden))
+                changes = _linear(self.query_out, query_hidden), _linear(self.passage_out, passage_hidden)
+                return prior + self.gate * _cosine(*changes)
+            moved = _cosine(
+                query + _linear(self.query_out, query_hidden), passages + _linear(self.passage_out, passage_hidden)
+            )
             return prior + self.score_scale * (moved - _cosine(query, passages))
 
     def prior(self, query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -205,6 +208,11 @@ def _cosine(query: torch.Tensor, passages: torch.Tensor) -> torch.Tensor:
     return (nn.functional.normalize(passages, dim=-1) @ nn.functional.normalize(query, dim=-1).unsqueeze(-1)).squeeze(
         -1
     )
+
+
+def _linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+    # The weights are float32, unless DeepSpeed trains them in bfloat16.
+    return layer(inputs.to(layer.weight.dtype)).float()
 
 
 def _orthogonal(linear: nn.Linear) -> None:

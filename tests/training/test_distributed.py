@@ -120,3 +120,28 @@ def test_two_processes_give_the_losses_of_one(
             expected = getattr(reference, part).state_dict()
             for key, weight in getattr(model, part).state_dict().items():
                 np.testing.assert_allclose(weight.float(), expected[key].float(), atol=5e-3, err_msg=f"{name} {key}")
+
+
+def test_what_the_shipped_cluster_settings_ask_for(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path, has_compiler: bool
+) -> None:
+    """ZeRO-3, weights and arithmetic in bfloat16, accumulation, activation checkpointing; in both modes."""
+    arguments = {"deepspeed": "zero3", "bf16": True, "gradient_accumulation_steps": 2, "gradient_checkpointing": True}
+    for mode, attention in (("paper", "causal"), ("evidence", "order_free")):
+        of = settings(2, **arguments)
+        of["model"] |= {"dtype": "bfloat16", "config": {"mode": mode, "reranker": {"attention": attention}}}
+        losses = _train(tmp_path / mode, of, 2)
+        assert len(losses) == 2 * STEPS
+        assert np.isfinite(losses).all()
+        assert ResRank.from_pretrained(tmp_path / mode / "model", device="cpu").load().config.mode == mode
+
+
+def test_lists_without_evidence_on_two_processes(
+    settings: Callable[..., dict[str, Any]], tmp_path: Path, list_folder: Callable[..., Path]
+) -> None:
+    """Weights of the head that only evidence reaches get their gradient on every process, or DDP would stop."""
+    of = settings(2)
+    of["model"]["config"] = {"mode": "evidence", "reranker": {"attention": "order_free"}}
+    bare = list_folder("bare", count=24, evidence=False)
+    of["stages"] = [{**stage, "lists": [{"path": str(bare)}]} for stage in of["stages"]]
+    assert np.isfinite(_train(tmp_path / "run", of, 2)).all()

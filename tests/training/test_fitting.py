@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,45 @@ def test_a_killed_run_resumes_on_the_same_curve(
     whole, parts = _weights(tmp_path / "whole" / "model"), _weights(tmp_path / "parts" / "model")
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("lost", ["trainer_state.json", "average.safetensors"])
+def test_a_checkpoint_that_was_cut_off_is_not_used(
+    settings: Callable[..., Settings], tmp_path: Path, lost: str
+) -> None:
+    of = settings(average_from=0.25, arguments={"save_total_limit": 5})
+    fit(of, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    stage = tmp_path / "parts" / "stage1"
+    (stage / "training.json").unlink()
+    (stage / "checkpoints" / "checkpoint-8" / lost).unlink()
+    told: list[str] = []
+    fit(of, tmp_path / "parts", told.append)
+    assert "Stage stage1 goes on from checkpoint-4" in told
+    whole, parts = _weights(tmp_path / "whole" / "model"), _weights(tmp_path / "parts" / "model")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_begun_stage_does_not_go_on_with_other_lists(
+    settings: Callable[..., Settings], tmp_path: Path, list_folder: Callable[..., Path]
+) -> None:
+    of = settings()
+    fit(of, tmp_path / "run")
+    (tmp_path / "run" / "stage1" / "training.json").unlink()
+    shutil.rmtree(tmp_path / "train")
+    list_folder("train", count=20)
+    with pytest.raises(ValueError, match="was begun with other lists"):
+        fit(of, tmp_path / "run")
+
+
+def test_mistakes_come_before_work(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage 'stage1': TrainingArguments has no learning_speed"):
+        fit(settings(arguments={"learning_speed": 3}), tmp_path / "run")
+    of = settings()
+    twice = replace(of, dev=Dev([of.dev.lists[0], of.dev.lists[0]]))
+    with pytest.raises(ValueError, match="list folders need different names, got dev more than once"):
+        fit(twice, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

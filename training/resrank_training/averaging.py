@@ -88,8 +88,22 @@ class WeightAverage(TrainerCallback):
         :returns: control, unchanged.
         """
         if self._mean and args.should_save:
-            save_file({**self._mean, _COUNT: torch.tensor(self._steps)}, _checkpoint(args, state) / _FILE)
+            path = _checkpoint(args, state) / _FILE
+            partial = path.with_suffix(".part")
+            save_file({**self._mean, _COUNT: torch.tensor(self._steps)}, partial)
+            partial.replace(path)
         return control
+
+    def is_kept(self, checkpoint: Path, step: int, max_steps: int) -> bool:
+        """
+        Whether a checkpoint has all that is needed to go on from it.
+
+        :param checkpoint: its folder.
+        :param step: at which it was written.
+        :param max_steps: of the stage.
+        :returns: false when the mean had begun and is not there.
+        """
+        return step <= self._start * max_steps or (checkpoint / _FILE).is_file()
 
     @torch.no_grad()
     def apply(self) -> int:

@@ -280,6 +280,7 @@ def export(
 
     texts = "" if notes is None else notes.read_text(encoding="utf-8")
     stages = [] if run is None else [json.loads(p.read_text(encoding="utf-8")) for p in run.glob("*/training.json")]
+    stages.sort(key=lambda each: [stage["name"] for stage in each["settings"]["stages"]].index(each["stage"]))
     if run is not None and not stages:
         msg = f"expected the output folder of a finished `resrank-train fit`, got {run}"
         raise ValueError(msg)

@@ -14,13 +14,14 @@ import numpy as np
 from torch import nn
 
 from resrank import ResRank, TruncationReport
-from resrank.evidence import Evidence, query_hash
+from resrank.evidence import FEATURES, Evidence, query_hash
 from resrank_evals.measures import evaluate, mean
 
 from .lists import Float32Array, ListSet, TrainingList
 from .vectors import encode_sets
 
 _MEASURE = "nDCG@10"
+_DENSE = FEATURES.index("dense_score")
 _QUERIES_AT_ONCE = 8
 
 
@@ -28,8 +29,8 @@ class DevPools:
     """
     Pools of dev queries, reranked with and without their evidence.
 
-    The pools are those of the encoder that mined them. Judged passages beyond them count in the ideal ranking, so the
-    figures are those of a whole run over these pools.
+    The pools are those of the encoder that mined them. Relevant passages that the first stage missed are not ranked,
+    but count in the ideal ranking; a query none of whose relevant passages can be found is in no list, and not counted.
 
     :param sets: list sets that `mine --split dev` wrote.
     :param candidates: of each list, the pool's first so many.
@@ -54,10 +55,7 @@ class DevPools:
 
         :returns: nDCG@10 by name of the set.
         """
-        return {
-            of.name: _ndcg(of, [list(range(self._size(each)))[::-1] for each in of.lists], self._candidates)
-            for of in self._sets
-        }
+        return {of.name: _ndcg(of, [list(range(self._size(each)))[::-1] for each in of.lists]) for of in self._sets}
 
     def measure(self, model: ResRank, folder: Path, *, encoder_is_frozen: bool) -> dict[str, float]:
         """
@@ -86,7 +84,7 @@ class DevPools:
         return found
 
     def _size(self, of: TrainingList) -> int:
-        return min(self._candidates, len(of.passages))
+        return of.first_stage(self._candidates)
 
     def _one(self, model: ResRank, of: ListSet, folder: Path | None) -> tuple[float, float]:
         if folder is not None:
@@ -114,19 +112,18 @@ class DevPools:
             cut = TruncationReport()
             told += model.rerank_batch(texts, vectors, evidence, list(own), cut)
             pure += model.rerank_batch(texts, vectors, None, list(own), cut)
-        return _ndcg(of, told, self._candidates), _ndcg(of, pure, self._candidates)
+        return _ndcg(of, told), _ndcg(of, pure)
 
 
 def _with_current_scores(evidence: Float32Array, cosines: Float32Array) -> Float32Array:
     now = evidence.copy()
-    dense = 1
-    now[:, dense] = np.where(np.isnan(evidence[:, dense]), np.nan, cosines)
+    now[:, _DENSE] = np.where(np.isnan(evidence[:, _DENSE]), np.nan, cosines)
     return now
 
 
-def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array], candidates: int) -> float:
+def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array]) -> float:
     run = {
-        each.query_id: [(id_, float(score)) for id_, score in zip(each.passages[:candidates], found, strict=True)]
+        each.query_id: [(id_, float(score)) for id_, score in zip(each.passages[: len(found)], found, strict=True)]
         for each, found in zip(of.lists, scores, strict=True)
     }
     qrels = {
@@ -138,7 +135,7 @@ def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array], candida
 
 def _shuffled(of: TrainingList, candidates: int, seed: int) -> TrainingList:
     """The pool's candidates in another order; what is beyond them stays there."""
-    size = min(candidates, len(of.passages))
+    size = of.first_stage(candidates)
     order = [*np.random.default_rng(seed).permutation(size).tolist(), *range(size, len(of.passages))]
     return replace(
         of,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from resrank import ResRank
 from resrank.adapter import save_adapter
@@ -104,12 +105,17 @@ def factorise(
     if not decomposed:
         msg = "the encoder is the base itself: nothing was trained, export it without adapter_base"
         raise ValueError(msg)
+    if not 0 < scale <= 1 or (rank is not None and rank < 1):
+        msg = f"expected a scale above 0 and at most 1 and a rank of at least 1, got {scale} and {rank}"
+        raise ValueError(msg)
     full = max(_rank(values) for _, values, _ in decomposed.values())
     wanted = full if rank is None else min(rank, full)
     factors = {}
     for name, (left, values, right) in decomposed.items():
         root = (values[:wanted] * scale).sqrt()
-        factors[name] = ((root[:, None] * right[:wanted]).float(), (left[:, :wanted] * root).float())
+        missing = wanted - len(root)  # PEFT wants one rank for all, also for matrices that are smaller
+        down = nn.functional.pad(root[:, None] * right[:wanted], (0, 0, 0, missing))
+        factors[name] = (down.float(), nn.functional.pad(left[:, :wanted] * root, (0, missing)).float())
     return factors
 
 

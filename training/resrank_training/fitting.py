@@ -15,9 +15,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments, set_seed
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 
 from resrank import ResRank, ResRankConfig
 from resrank_evals.environment import describe_environment
@@ -49,6 +50,7 @@ from .vectors import encode_sets
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
+_GATHER = "stage3_gather_16bit_weights_on_model_save"
 _SETTINGS = "settings.yaml"
 _DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 16,
@@ -60,6 +62,9 @@ _DEFAULTS: dict[str, Any] = {
     "logging_steps": 10,
     "save_steps": 100,
     "save_total_limit": 2,
+    # One process encodes, measures and saves while the others wait, which may take hours with a large model.
+    "ddp_timeout": 12 * 3_600,
+    "metric_for_best_model": "ndcg@10",
 }
 
 Told = Callable[[str], None]
@@ -73,7 +78,7 @@ class StageResult:
     :param name: of the stage.
     :param model: the checkpoint's folder.
     :param steps: optimizer steps.
-    :param minutes: wall-clock, of all runs together as far as the trainer knows.
+    :param minutes: wall-clock of training; of the last run alone when the stage was resumed.
     :param dev: nDCG@10 at the end.
     """
 
@@ -94,13 +99,16 @@ def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageRe
     :returns: what each stage did.
     :raises ValueError: when the folder is of a run with other settings.
     """
+    _check_arguments(settings)
     out.mkdir(parents=True, exist_ok=True)
     described = yaml.safe_dump(to_dict(settings), sort_keys=False)
     kept = out / _SETTINGS
     if kept.is_file() and kept.read_text(encoding="utf-8") != described:
         msg = f"{out} holds a run with other settings ({kept}): name another folder, or remove it"
         raise ValueError(msg)
-    write_whole(kept, described)
+    first_process = os.environ.get("RANK", "0") == "0"
+    if first_process:
+        write_whole(kept, described)
     results = []
     start: Path | None = None
     for stage in settings.stages:
@@ -114,20 +122,29 @@ def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageRe
         report = json.loads(done.read_text(encoding="utf-8"))
         start = folder / MODEL
         results.append(StageResult(stage.name, start, report["steps"], report["minutes"], report["dev"]))
-    if start is not None:
-        shutil.copytree(start, out / MODEL, dirs_exist_ok=True)
+    if start is not None and first_process:
+        partial = out / f".{MODEL}.part"
+        for folder in (partial, out / MODEL):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(start, partial)
+        partial.rename(out / MODEL)
     return results
 
 
-def load_start(settings: ModelSettings, start: Path | None = None) -> ResRank:
+def load_start(settings: ModelSettings, start: Path | None = None, device: str | None = None) -> ResRank:
     """
     Load what a stage trains.
 
     :param settings: where the run starts.
     :param start: the checkpoint of the stage before.
+    :param device: of this process.
     :returns: the model with both parts loaded.
     """
-    runtime: dict[str, Any] = {"dtype": settings.dtype, "attn_implementation": settings.attn_implementation}
+    runtime: dict[str, Any] = {
+        "device": device,
+        "dtype": settings.dtype,
+        "attn_implementation": settings.attn_implementation,
+    }
     if start is not None or settings.start is not None:
         source = str(start) if start is not None else str(expanded(str(settings.start)))
         return ResRank.from_pretrained(source, **runtime).load()
@@ -147,20 +164,28 @@ def load_start(settings: ModelSettings, start: Path | None = None) -> ResRank:
 
 def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | None, told: Told) -> None:
     set_seed(settings.seed)
-    sets = [read_lists(expanded(source.path)) for source in stage.lists]
-    model = load_start(settings.model, start)
-    frozen = stage.encoder == "frozen"
+    sets = _read_sets([source.path for source in stage.lists])
+    dev_sets = _read_sets(settings.dev.lists)
     arguments = _arguments(settings, stage, folder)
+    # Models load whole, and onto this process's device, before DeepSpeed spreads them.
+    unset_hf_deepspeed_config()
+    model = load_start(settings.model, start, str(arguments.device))
+    if getattr(arguments, "hf_deepspeed_config", None) is not None:
+        set_hf_deepspeed_config(arguments.hf_deepspeed_config)
+    frozen = stage.encoder == "frozen"
     zero_stage = arguments.deepspeed_plugin.zero_stage if arguments.deepspeed_plugin is not None else 0
     if zero_stage == 3 and stage.average_from < 1:
         msg = f"stage {stage.name!r}: average_from needs whole weights, which ZeRO-3 spreads: set it to 1"
         raise ValueError(msg)
+    if zero_stage == 3 and not arguments.deepspeed_plugin.deepspeed_config["zero_optimization"].get(_GATHER):
+        msg = f"stage {stage.name!r}: the DeepSpeed file needs zero_optimization.{_GATHER}: true, to save the model"
+        raise ValueError(msg)
     vector_folder = folder.parent / "vectors"
-    dev_sets = [read_lists(expanded(path)) for path in settings.dev.lists]
     pools = DevPools(dev_sets, candidates=settings.dev.candidates, queries=settings.dev.queries)
     with arguments.main_process_first(desc="encoding"):
         vectors = encode_sets(model, sets, vector_folder) if frozen else None
     schedule = _schedule(settings, stage, sets, arguments, model.config.rrf_k)
+    _check_data(folder, sets, len(schedule))
     left_out = sum(len(of.lists) for of in sets) - sum(map(len, schedule.usable))
     if left_out:
         told(f"Stage {stage.name}: {left_out} lists have nothing to learn from and are left out")
@@ -183,10 +208,10 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(arguments.output_dir)) if Path(str(arguments.output_dir)).is_dir() else None
+    last = _last_checkpoint(Path(str(arguments.output_dir)), average)
     if last is not None:
-        told(f"Stage {stage.name} goes on from {Path(last).name}")
-    outcome = trainer.train(resume_from_checkpoint=last)
+        told(f"Stage {stage.name} goes on from {last.name}")
+    outcome = trainer.train(resume_from_checkpoint=None if last is None else str(last))
     averaged = average.apply()
     if averaged:
         told(f"Stage {stage.name}: the weights are the mean of the last {averaged} steps")
@@ -198,7 +223,7 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     if not first_process:
         return
     if state is not None:
-        model = _rebuilt(settings, stage, start, objective, state)
+        model = _rebuilt(settings, stage, start, objective, state, str(arguments.device))
     merge(model)
     finished = pools.measure(model, vector_folder, encoder_is_frozen=True)
     model.save_pretrained(folder / MODEL)
@@ -223,6 +248,51 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     }
     # Last: a stage with this file is complete.
     write_whole(folder / "training.json", json.dumps(report, indent=2) + "\n")
+
+
+def _check_arguments(settings: Settings) -> None:
+    known = {each.name for each in fields(TrainingArguments)}
+    for stage in settings.stages:
+        unknown = sorted(set(stage.arguments) - known)
+        if unknown:
+            msg = f"stage {stage.name!r}: TrainingArguments has no {', '.join(unknown)}: see the Transformers docs"
+            raise ValueError(msg)
+
+
+def _read_sets(paths: Sequence[str]) -> list[ListSet]:
+    sets = [read_lists(expanded(path)) for path in paths]
+    names = [of.name for of in sets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        msg = f"list folders need different names, got {', '.join(twice)} more than once: rename one"
+        raise ValueError(msg)
+    return sets
+
+
+def _check_data(folder: Path, sets: Sequence[ListSet], total: int) -> None:
+    """A stage that was begun goes on with the same lists in the same order, or not at all."""
+    described = json.dumps({"lists": total, "digests": {of.name: of.digest for of in sets}}, indent=2) + "\n"
+    kept = folder / "data.json"
+    if kept.is_file() and kept.read_text(encoding="utf-8") != described:
+        msg = (
+            f"{folder} was begun with other lists, or another number of lists a step ({kept}): go on with the same "
+            "ones and as many processes, or name another output folder"
+        )
+        raise ValueError(msg)
+    if os.environ.get("RANK", "0") == "0":
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, described)
+
+
+def _last_checkpoint(folder: Path, average: WeightAverage) -> Path | None:
+    """The newest one that was written to its end."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda each: int(each.name.rpartition("-")[2]), reverse=True):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            if average.is_kept(path, int(state["global_step"]), int(state["max_steps"])):
+                return path
+    return None
 
 
 def _arguments(settings: Settings, stage: Stage, folder: Path) -> TrainingArguments:
@@ -270,11 +340,16 @@ def _whole_state(trainer: JointTrainer) -> dict[str, torch.Tensor] | None:
 
 
 @torch.no_grad()
-def _rebuilt(
-    settings: Settings, stage: Stage, start: Path | None, objective: Objective, state: dict[str, torch.Tensor]
+def _rebuilt(  # noqa: PLR0917
+    settings: Settings,
+    stage: Stage,
+    start: Path | None,
+    objective: Objective,
+    state: dict[str, torch.Tensor],
+    device: str,
 ) -> ResRank:
     """The trained model, free of what DeepSpeed hung on its modules."""
-    model = load_start(settings.model, start)
+    model = load_start(settings.model, start, device)
     prepare(model, stage)
     joint = JointModel(model.encoder, model.reranker, model.head, objective)
     for name, weight in trained_state(joint).items():

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from resrank.candidates import ListTensors
 from resrank.encoder import Encoder
+from resrank.evidence import FEATURES
 from resrank.head import Head, complete_features
 from resrank.reranker import Prompt, Reranker
 from resrank.scoring import score_lists
@@ -31,6 +32,7 @@ from resrank.scoring import score_lists
 from .gather import gather_rows, most_of_all
 from .losses import PairWeights, info_nce, list_mle, list_softmax, multi_task, rank_net
 
+_DENSE = FEATURES.index("dense_score")
 _TEMPERATURES = {"evidence": 1.0, "paper": 0.1}  # of logits and of cosines
 _INFO_NCE_TEMPERATURE = 0.03
 
@@ -86,7 +88,10 @@ class JointModel(nn.Module):
         if set(weights) - {"info_nce"}:
             scores = self.score(batch["prompts"], queries, passages, batch)
             losses |= self._ranking(scores, batch)
-        return {"loss": multi_task(losses, weights), **{name: loss.detach() for name, loss in losses.items()}}
+        loss = multi_task(losses, weights)
+        # Every trained weight of the head is in the graph whatever evidence the lists had: DDP waits for each.
+        loss = loss + 0.0 * sum(p.float().sum() for p in self.head.parameters() if p.requires_grad)
+        return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
@@ -191,9 +196,8 @@ class JointModel(nn.Module):
 
 
 def _current(query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Evidence with the dense scores that the encoder gives now, detached; what is unknown stays so."""
-    dense = 1
+    """Evidence with the cosines that the encoder gives now, detached; ranks stay those of the encoder that mined."""
     cosine = (passages @ query).detach()
     now = features.clone()
-    now[:, dense] = torch.where(torch.isnan(features[:, dense]), torch.nan, cosine)
+    now[:, _DENSE] = torch.where(torch.isnan(features[:, _DENSE]), torch.nan, cosine)
     return complete_features(query, passages, now)

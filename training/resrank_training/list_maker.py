@@ -13,9 +13,12 @@ follows from those ranks. Nothing marks them as added.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from resrank.evidence import evidence_from_meta, fuse, query_hash
 from resrank_evals.collection import Collection
@@ -165,11 +168,17 @@ class ListMaker:
         missed = [id_ for id_ in positives if id_ not in metas]
         counts.in_pool += len(missed) < len(positives)
         counts.added += len(missed)
-        kept = self._kept(metas, grades, positives, cosines)
+        ratio = self.settings.max_score_ratio
+        limit = math.inf if ratio is None else ratio * max(self._cosine(cosines, id_) for id_ in positives)
+        texts = {self._text[id_] for id_ in positives}
+        kept = self._kept(metas, grades, texts, limit)
+        pool_size = len(kept)
         if missed:
-            added = self._added(query, missed, cosines, bm25)
+            unfit = {id_ for id_ in search.ids if self._text[id_] in texts or self._cosine(cosines, id_) > limit}
+            beside = self._beside(missed, cosines, {*metas, *grades, *unfit})
+            added = self._added(query, [*missed, *beside], cosines, bm25)
             metas.update(added)
-            kept += sorted(missed, key=lambda id_: (-added[id_]["rrf_score"], id_))
+            kept += sorted(added, key=lambda id_: (-added[id_]["rrf_score"], id_))
         counts.candidates += len(kept)
         evidence, _ = evidence_from_meta(query, [metas[id_] for id_ in kept])
         return TrainingList(
@@ -178,24 +187,32 @@ class ListMaker:
             tuple(kept),
             tuple(grades.get(id_) for id_ in kept),
             evidence.features,
+            pool=pool_size if missed else None,
         )
 
-    def _kept(
-        self, pool: Mapping[str, Any], grades: Mapping[str, int], positives: Sequence[str], cosines: Float32Array
-    ) -> list[str]:
+    def _kept(self, pool: Mapping[str, Any], grades: Mapping[str, int], texts: set[int], limit: float) -> list[str]:
         """The pool without what is likely relevant though nobody said so."""
-        texts = {self._text[id_] for id_ in positives}
-        ratio = self.settings.max_score_ratio
-        limit = None if ratio is None else ratio * max(self._cosine(cosines, id_) for id_ in positives)
         kept = []
         for id_, meta in pool.items():
             if grades.get(id_, 0) <= 0 and self._text[id_] in texts:
                 self.counts.duplicates += 1
-            elif limit is not None and id_ not in grades and meta["dense_score"] > limit:
+            elif id_ not in grades and meta["dense_score"] > limit:
                 self.counts.filtered += 1
             else:
                 kept.append(id_)
         return kept
+
+    def _beside(self, missed: Sequence[str], cosines: Float32Array, excluded: set[str]) -> list[str]:
+        """For each added passage the one next to it in the dense order: else deep ranks alone would tell it apart."""
+        order = [self.search.ids[row] for row in np.argsort(-cosines, kind="stable")]
+        free = {place: id_ for place, id_ in enumerate(order) if id_ not in excluded}
+        beside: list[str] = []
+        for id_ in missed:
+            rank = self.search.dense_rank(cosines, id_) - 1
+            nearest = min(free, key=lambda place: (abs(place - rank), place), default=None)
+            if nearest is not None:
+                beside.append(free.pop(nearest))
+        return beside
 
     def _added(self, query: str, missed: Sequence[str], cosines: Float32Array, bm25: Hits) -> dict[str, dict[str, Any]]:
         """The evidence of passages outside the pool, in the form that `fuse` gives."""

@@ -19,7 +19,8 @@ A line of `lists.jsonl`:
 `grades`: judged relevance (above 0 relevant, 0 judged and not relevant), `null` where nobody judged. `evidence`: a row
 of `resrank.evidence.FEATURES` a candidate, `null` where unknown; the key is missing when no first stage ran. `ranking`:
 indices into `passages`, best first, as a teacher ordered them; candidates that it left out rank below, tied. The key
-is missing before labelling.
+is missing before labelling. `pool`: how many of the
+candidates, the first ones, are what the first stage gave; the key is missing when nothing was added to them.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ LISTS = "lists.jsonl"
 PASSAGES = "passages.jsonl"
 INFO = "lists.json"
 _SETTINGS = "settings.json.part"
-_KEYS = frozenset({"query_id", "query", "passages", "grades", "evidence", "ranking"})
+_KEYS = frozenset({"query_id", "query", "passages", "grades", "evidence", "ranking", "pool"})
 _NUMBERS = frozenset({float, int, type(None)})  # not bool
 _MEND = "correct the line, or make the lists again"
 
@@ -65,6 +66,8 @@ class TrainingList:
     :param grades: judged relevance of each, `None` where unjudged.
     :param evidence: (candidates, 5) float32 first-stage evidence, NaN where unknown; `None` when no first stage ran.
     :param ranking: a teacher's order: indices of candidates, best first; may be partial. `None` before labelling.
+    :param pool: how many of the candidates, the first ones, are what the first stage gave; the others were added.
+        `None` when nothing was added.
     """
 
     query_id: str
@@ -73,6 +76,16 @@ class TrainingList:
     grades: tuple[int | None, ...]
     evidence: Float32Array | None = None
     ranking: tuple[int, ...] | None = None
+    pool: int | None = None
+
+    def first_stage(self, candidates: int) -> int:
+        """
+        The length of the pool.
+
+        :param candidates: at most so many.
+        :returns: how many of the candidates, the first ones, are of the first stage.
+        """
+        return min(candidates, len(self.passages) if self.pool is None else self.pool)
 
     @property
     def positives(self) -> tuple[int, ...]:
@@ -111,6 +124,8 @@ class TrainingList:
             row["evidence"] = values.tolist()
         if self.ranking is not None:
             row["ranking"] = list(self.ranking)
+        if self.pool is not None:
+            row["pool"] = self.pool
         return row
 
 
@@ -314,7 +329,7 @@ def parse_list(where: str, row: Mapping[str, Any], passages: Mapping[str, Any] |
     unknown = sorted(set(row) - _KEYS)
     if unknown:
         raise fault(where, expected=f"the keys {', '.join(sorted(_KEYS))}", got=", ".join(unknown), advice=_MEND)
-    ids, grades, ranking = row.get("passages"), row.get("grades"), row.get("ranking")
+    ids, grades, ranking, pool = (row.get(key) for key in ("passages", "grades", "ranking", "pool"))
     different = isinstance(ids, list) and all(isinstance(id_, str) for id_ in ids) and len(set(ids)) == len(ids)
     if not isinstance(ids, list) or not different or not ids:
         raise fault(where, expected="`passages` as a list of different ids", got=shown(ids), advice=_MEND)
@@ -334,6 +349,9 @@ def parse_list(where: str, row: Mapping[str, Any], passages: Mapping[str, Any] |
             got=shown(ranking),
             advice=_MEND,
         )
+    if pool is not None and not (_whole(pool) and 0 <= pool <= len(ids)):
+        expected = f"`pool` as a number of candidates, at most {len(ids)}"
+        raise fault(where, expected=expected, got=shown(pool), advice=_MEND)
     return TrainingList(
         id_field(where, row, ("query_id",)),
         text_field(where, row, ("query",)),
@@ -341,6 +359,7 @@ def parse_list(where: str, row: Mapping[str, Any], passages: Mapping[str, Any] |
         tuple(grades),
         _evidence(where, row.get("evidence"), len(ids)),
         None if ranking is None else tuple(ranking),
+        pool,
     )
 
 

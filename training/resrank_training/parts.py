@@ -27,6 +27,9 @@ def prepare(model: ResRank, stage: Stage) -> None:
     :param stage: what it trains.
     """
     encoder, reranker, head = model.encoder, model.reranker, model.head
+    if stage.dropout is not None:  # before adapters bring their own
+        _set_dropout(encoder, stage.dropout)
+        _set_dropout(reranker, stage.dropout)
     for part in (encoder, reranker, head):
         part.requires_grad_(False)
     # Token embeddings that both share belong to the encoder.
@@ -34,11 +37,6 @@ def prepare(model: ResRank, stage: Stage) -> None:
     reranker.backbone = _trainable(reranker.backbone, stage.reranker, stage.lora, shared)
     encoder.backbone = _trainable(encoder.backbone, stage.encoder, stage.lora, set())
     head.requires_grad_(stage.ranks)
-    if stage.dropout is not None:
-        for part in (encoder, reranker):
-            for module in part.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = stage.dropout
 
 
 def merge(model: ResRank) -> None:
@@ -65,6 +63,15 @@ def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
     :returns: by name; not copied.
     """
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _set_dropout(part: nn.Module, share: float) -> None:
+    module: Any
+    for module in part.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = share  # Qwen3-type layers keep a number instead of a module
 
 
 def _trainable(backbone: Any, how: Trained, lora: Lora, shared: set[int]) -> Any:

@@ -28,6 +28,13 @@ Trained = Literal["full", "lora", "frozen"]
 Targets = Literal["grades", "ranking"]
 RankingLoss = Literal["rank_net", "list_mle", "list_softmax"]
 
+# Of TrainingArguments: what the run sets itself.
+_DECIDED = frozenset(
+    {
+        *("output_dir", "seed", "data_seed", "remove_unused_columns", "report_to", "num_train_epochs"),
+        *("train_sampling_strategy", "ddp_find_unused_parameters", "label_names"),
+    }
+)
 _LOSSES = ("info_nce", *get_args(RankingLoss))
 
 
@@ -213,8 +220,7 @@ class Stage:
             unknown = sorted(set(getattr(self, name)) - set(known))
             if unknown:
                 return f"{name} knows {', '.join(known)}, got {', '.join(unknown)}"
-        decided = {"output_dir", "seed", "data_seed", "remove_unused_columns", "report_to", "num_train_epochs"}
-        own = sorted(decided & set(self.arguments))
+        own = sorted(_DECIDED & set(self.arguments))
         if own:
             return f"arguments must not set {', '.join(own)}: the run decides them"
         return None
@@ -222,10 +228,12 @@ class Stage:
     def _weights_fault(self) -> str | None:
         if not self.losses or any(not weight > 0 for weight in self.losses.values()):
             return f"every loss needs a positive weight (leave out what is not wanted), got {self.losses}"
-        if not self.ranks and self.encoder == "frozen":
-            return "info_nce trains the encoder, which is frozen: name a ranking loss, or train the encoder"
+        if "info_nce" in self.losses and self.encoder == "frozen":
+            return "info_nce trains the encoder, which is frozen: leave it out of `losses`, or train the encoder"
         if not self.ranks and self.reranker != "frozen":
             return "info_nce does not train the reranker: name a ranking loss, or freeze the reranker"
+        if self.average_from < 1 and self.arguments.get("load_best_model_at_end"):
+            return "the mean of weights and the best weights exclude each other: average_from: 1, or no load_best_model"
         for name in ("hard_share", "average_from"):
             if not 0 <= getattr(self, name) <= 1:
                 return f"{name} must be between 0 and 1, got {getattr(self, name)}"

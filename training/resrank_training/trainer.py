@@ -79,7 +79,9 @@ class JointTrainer(Trainer):
         :param start_time: of the base class.
         """
         if "loss" in logs:
-            logs |= {name: float(torch.stack(values).mean()) for name, values in self._losses.items()}
+            for name, values in self._losses.items():
+                mean = torch.stack(values).mean()
+                logs[name] = float(self.accelerator.gather(mean.reshape(1)).mean())
             self._losses.clear()
         super().log(logs, start_time)
 
