@@ -84,12 +84,12 @@ class Head(nn.Module):
             self.evidence_unknown = nn.Parameter(torch.zeros(len(FEATURES), reranker_dim))
             self.query_out = _zero_linear(reranker_dim, encoder_dim)
             self.passage_out = _zero_linear(reranker_dim, encoder_dim)
-            self.score_scale = nn.Parameter(torch.tensor(SCORE_SCALE))
-            self.prior_scale = nn.Parameter(torch.tensor(PRIOR_SCALE))
+            self.score_scale = nn.Parameter(torch.tensor([SCORE_SCALE]))
+            self.prior_scale = nn.Parameter(torch.tensor([PRIOR_SCALE]))
             if not residual:
                 _orthogonal(self.query_out)
                 _orthogonal(self.passage_out)
-                self.gate = nn.Parameter(torch.tensor(0.0))
+                self.gate = nn.Parameter(torch.tensor([0.0]))
         elif residual and not same_size:
             self.output_projection = nn.Linear(reranker_dim, encoder_dim, bias=False)
             _orthogonal(self.output_projection)

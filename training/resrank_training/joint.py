@@ -89,21 +89,24 @@ class JointModel(nn.Module):
             scores = self.score(batch["prompts"], queries, passages, batch)
             losses |= self._ranking(scores, batch)
         loss = multi_task(losses, weights)
-        # Every trained weight of the head is in the graph whatever evidence the lists had: DDP waits for each.
-        loss = loss + 0.0 * sum(p.float().sum() for p in self.head.parameters() if p.requires_grad)
+        # The head's scales are in the graph whatever evidence the lists had: DDP waits for each.
+        loss = loss + 0.0 * sum(p.float().sum() for p in self.head.parameters() if p.requires_grad and p.numel() == 1)
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
         """
-        Let both backbones compute the activations of their layers again in the backward pass; the trainer asks for it.
+        Let the activations of layers be computed again in the backward pass; the trainer asks for it.
+
+        This is for the reranker, and for the encoder when its chunks are not computed again as a whole already: one
+        inside the other breaks ZeRO-3.
 
         :param activation_checkpointing_kwargs: of `torch.utils.checkpoint.checkpoint`; it is never reentrant here.
         :param options: of the backbones' own method.
         """
         how = {**(activation_checkpointing_kwargs or {}), "use_reentrant": False}
-        for backbone in (self.encoder.backbone, self.reranker.backbone):
+        for backbone in (self.reranker.backbone, *(() if self.recompute else (self.encoder.backbone,))):
             if hasattr(backbone, "activation_checkpointing_enable"):
                 backbone.activation_checkpointing_enable(activation_checkpointing_kwargs=how, **options)
             else:  # older releases

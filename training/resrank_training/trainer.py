@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer
@@ -95,6 +96,10 @@ class JointTrainer(Trainer):
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
+
+    def _prepare_input(self, data: Any) -> Any:
+        # The base class would also cast to DeepSpeed's dtype: evidence in bfloat16 ties the first stage's order.
+        return send_to_device(data, self.args.device)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """
