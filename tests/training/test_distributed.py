@@ -126,7 +126,7 @@ def test_what_the_shipped_cluster_settings_ask_for(
     settings: Callable[..., dict[str, Any]], tmp_path: Path, has_compiler: bool
 ) -> None:
     """ZeRO-3, weights and arithmetic in bfloat16, accumulation, activation checkpointing; in both modes."""
-    arguments = {"deepspeed": "zero3", "bf16": True, "gradient_checkpointing": True}
+    arguments = {"deepspeed": "zero3", "bf16": True, "gradient_accumulation_steps": 2, "gradient_checkpointing": True}
     for mode, attention in (("paper", "causal"), ("evidence", "order_free")):
         of = settings(2, **arguments)
         of["model"] |= {"dtype": "bfloat16", "config": {"mode": mode, "reranker": {"attention": attention}}}

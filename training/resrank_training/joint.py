@@ -129,12 +129,12 @@ class JointModel(nn.Module):
         """
         if "passage_vectors" in batch:
             return batch["query_vectors"], batch["passage_vectors"]
-        queries = self.encoder(batch["query_ids"], batch["query_mask"])
-        chunks = [self._encode_chunk(ids, mask) for ids, mask in batch["chunks"]]
-        passages = torch.cat(chunks)[batch["order"]]
         # With ZeRO-3 all processes fetch the weights of each pass together: all make as many passes.
         ids, mask = batch["chunks"][0]
-        for _ in range(most_of_all(len(chunks), queries.device) - len(chunks)):
+        missing = most_of_all(len(batch["chunks"]), ids.device) - len(batch["chunks"])
+        queries = self.encoder(batch["query_ids"], batch["query_mask"])
+        passages = torch.cat([self._encode_chunk(*chunk) for chunk in batch["chunks"]])[batch["order"]]
+        for _ in range(missing):
             passages = passages + 0.0 * self._encode_chunk(ids[:1], mask[:1]).sum()
         return queries, passages
 
