@@ -22,7 +22,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,16 @@ HOSTILE_TEXTS = {
 
 
 # ------------------------------------------------------------------------------------------------------------- texts
+
+
+@pytest.fixture(autouse=True)
+def levels_of_loggers() -> Iterator[None]:
+    """Commands that run in this process keep libraries quiet; the next test hears them again."""
+    names = ("haystack", "haystack_integrations", "haystack_integrations.components.embedders.resrank")
+    levels = [(logging.getLogger(name), logging.getLogger(name).level) for name in names]
+    yield
+    for logger, level in levels:
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,9 @@ PRELOADED = [
     "transformers.models.bert.modeling_bert",
     "transformers.models.auto.modeling_auto",
 ]
-COMMAND = [sys.executable, "-c", "from resrank_pipelines.cli import main; main()"]
+# A shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that.
+HEEDING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEEDING}; from resrank_pipelines.cli import main; main()"]
 
 
 def write_files(folder: Path, count: int) -> Path:

@@ -275,7 +275,9 @@ class SharedShard:
         for name in os.listdir(folder):
             if name.startswith(_TEMPORARY):  # left by a killed process: only the holder of the lock gets here
                 path = os.path.join(folder, name)
-                shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.remove(path)
+                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):  # a process that lost the race may clean up after itself meanwhile
+                    os.remove(path)
         information = self.engine.info()
         vectors = 2 if wanted.use_sparse_embeddings else 1  # sparse vectors always count as indexed
         points = information.points_count
