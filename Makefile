@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench eval eval-full clean
+.PHONY: demo test test-slow lint types bench eval eval-full mini clean
 
 demo: $(VENV)/.demo
 	$(BIN)/resrank demo
@@ -28,6 +28,33 @@ eval: $(VENV)/.eval
 
 eval-full: $(VENV)/.eval
 	$(BIN)/resrank-eval ir --duplicate-ids first --out .resrank/results-full
+
+# resrank-mini from all-MiniLM-L6-v2, on the train splits in RESRANK_DATA: about two hours on 2 cores. Started again, it goes on.
+MINI ?= .resrank/mini
+TRAIN := $(BIN)/resrank-train
+MINE := $(TRAIN) mine --duplicate-ids first --stores $(MINI)/stores
+LISTS := $(MINI)/lists/own
+QUESTIONS := $(addprefix $(RESRANK_DATA)/,squad fairytaleqa squadshifts nq_gold qamr medquad)
+mini: export RESRANK_MINI = $(MINI)
+mini: $(VENV)/.dev
+	test -n '$(RESRANK_DATA)' || { echo 'Set RESRANK_DATA to a folder of collections (docs/data.md)'; exit 1; }
+	test -e $(MINI)/base || $(TRAIN) new --encoder all-MiniLM-L6-v2 --out $(MINI)/base
+	$(MINE) $(QUESTIONS) --model $(MINI)/base --queries 4000 --out $(MINI)/lists/base/train
+	$(TRAIN) fit mini_encoder --out $(MINI)/encoder/run
+	test -e $(MINI)/encoder/model || $(TRAIN) export $(MINI)/encoder/run/model --out $(MINI)/encoder/model \
+	  --adapter-base all-MiniLM-L6-v2 --weights float16
+	$(MINE) $(QUESTIONS) --model $(MINI)/encoder/model --queries 4000 --out $(LISTS)/train
+	$(MINE) $(QUESTIONS) --model $(MINI)/encoder/model --queries 300 --split dev --out $(LISTS)/dev
+	$(MINE) $(addprefix $(RESRANK_DATA)/,cacm lisa climate_fever_sent) --model $(MINI)/encoder/model --queries 300 --split test \
+	  --out $(LISTS)/dev
+	$(MINE) $(addprefix $(RESRANK_DATA)/,squad nq_gold qamr) --model $(MINI)/encoder/model --queries 2000 --query-form keywords \
+	  --out $(LISTS)/train
+	$(MINE) $(addprefix $(RESRANK_DATA)/,squad nq_gold) --model $(MINI)/encoder/model --queries 2000 --derive sentences \
+	  --out $(LISTS)/train
+	$(MINE) $(RESRANK_DATA)/nq_gold --model $(MINI)/encoder/model --queries 2000 --derive titles --out $(LISTS)/train
+	$(TRAIN) fit mini --out $(MINI)/reranker
+	test -e $(MINI)/resrank-mini || $(TRAIN) export $(MINI)/reranker/model --out $(MINI)/resrank-mini --title resrank-mini \
+	  --encoder-from $(MINI)/encoder/model --weights float16 --run $(MINI)/encoder/run --run $(MINI)/reranker
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

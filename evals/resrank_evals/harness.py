@@ -40,6 +40,7 @@ from .results import (
     CollectionCard,
     Latency,
     SystemResult,
+    check_different,
     folder_name,
     read_collection,
     read_result,
@@ -124,9 +125,9 @@ def run(
     :returns: results as they come; each is on disk when it is given.
     :raises ValueError: when two systems have one name, or a collection or system cannot be used.
     """
-    _check_different("systems", [system.name for system in systems])
+    check_different("systems", [system.name for system in systems], "measure them separately")
     labels = [_label(source.name, source.split) for source in sources]
-    _check_different("collections", labels)
+    check_different("collections", labels, "measure them separately")
     for system in systems:
         check_system(system, labels)
     models = _Models()
@@ -142,14 +143,6 @@ def run(
         finally:
             table.close()
             del table  # before the next collection is read
-
-
-def _check_different(what: str, names: Sequence[str]) -> None:
-    folders = [folder_name(name).casefold() for name in names]
-    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
-    if twice:
-        msg = f"{what} must have different names, got {', '.join(twice)} more than once: measure them separately"
-        raise ValueError(msg)
 
 
 def _claim(results: Path, card: CollectionCard) -> None:

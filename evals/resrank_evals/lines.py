@@ -115,18 +115,27 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     :raises ValueError: as `read_lines`, and for a line that holds no JSON object.
     """
     for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise fault(
-                at(path, number),
-                expected="a JSON object",
-                got=f"{shown(line)} ({error})",
-                advice="write one object a line",
-            ) from error
-        if not isinstance(row, dict):
-            raise fault(at(path, number), expected="a JSON object", got=shown(row), advice="write one object a line")
-        yield number, row
+        yield number, json_object(at(path, number), line)
+
+
+def json_object(where: str, line: str) -> dict[str, Any]:
+    """
+    Parse a line of a JSONL file.
+
+    :param where: `<file>:<line>`.
+    :param line: its text.
+    :returns: the object.
+    :raises ValueError: when it holds none.
+    """
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise fault(
+            where, expected="a JSON object", got=f"{shown(line)} ({error})", advice="write one object a line"
+        ) from error
+    if not isinstance(row, dict):
+        raise fault(where, expected="a JSON object", got=shown(row), advice="write one object a line")
+    return row
 
 
 def text_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:

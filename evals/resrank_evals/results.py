@@ -16,9 +16,11 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FORMAT = 1
 RESULT = "result.json"
@@ -209,6 +211,22 @@ def read_collection(path: Path) -> CollectionCard:
         raise _damaged(path, error) from error
 
 
+def check_different(what: str, names: Sequence[str], advice: str) -> None:
+    """
+    Refuse names whose results would go to one folder.
+
+    :param what: they name, in the plural.
+    :param names: any.
+    :param advice: what to do.
+    :raises ValueError: when two are alike as folders.
+    """
+    folders = [folder_name(name).casefold() for name in names]
+    twice = sorted({name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1})
+    if twice:
+        msg = f"{what} must have different names, got {', '.join(twice)} more than once: {advice}"
+        raise ValueError(msg)
+
+
 def write_whole(path: Path, text: str) -> None:
     """
     Write a file that is there as a whole or not at all, also when the process is killed meanwhile.
@@ -216,10 +234,22 @@ def write_whole(path: Path, text: str) -> None:
     :param path: the file.
     :param text: its content.
     """
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """
+    Open a file for writing that is there as a whole or not at all, also when the process is killed meanwhile.
+
+    :param path: the file.
+    :returns: a context manager; the file is there when it ends without an error.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

@@ -19,8 +19,11 @@ score           cos(g, z_i) (Eq. 5)            prior_i + t (cos(g, z_i) - cos(u,
 =============== ============================== ==================================================
 
 In `paper` mode h_i is normalised before the residual sum: it is many times longer than the unit e_i, which would drown.
-In `evidence` mode W_q and W_p start at zero, so the score is exactly the prior: **safe start**, the order of the first
-stage. The prior is b log(RRF) when the list has evidence, else t cos(u, e_i).
+In `evidence` mode W_q and W_p start at zero, so the score is exactly the prior. The prior is t cos(u, e_i) when the
+list has no evidence, else b log(RRF) + v_1 (BM25 - 1) + v_2 (cos(u, e_i) - 1), BM25 being the score over the pool's
+best, 0 where the lexical list did not return the candidate. v starts at zero: **safe start**, the order of the first
+stage. Training sets b and v first, by regression on its lists, because a weighted sum of scores ranks better than RRF
+once the weights are known (Bruch et al. 2023, arXiv 2210.11934).
 
 Without the residual (an ablation) the score is cos(g_h, h_i) in `paper` mode, and prior_i + a cos(W_q g_h, W_p h_i)
 with a = 0 at the start in `evidence` mode.
@@ -40,8 +43,9 @@ from .evidence import FEATURES
 SCORE_SCALE = 20.0
 PRIOR_SCALE = 10.0
 
-_RRF = FEATURES.index("rrf_score")
+_BM25 = FEATURES.index("bm25_score")
 _DENSE = FEATURES.index("dense_score")
+_RRF = FEATURES.index("rrf_score")
 
 
 class Head(nn.Module):
@@ -86,6 +90,7 @@ class Head(nn.Module):
             self.passage_out = _zero_linear(reranker_dim, encoder_dim)
             self.score_scale = nn.Parameter(torch.tensor([SCORE_SCALE]))
             self.prior_scale = nn.Parameter(torch.tensor([PRIOR_SCALE]))
+            self.prior_weights = nn.Parameter(torch.zeros(2))
             if not residual:
                 _orthogonal(self.query_out)
                 _orthogonal(self.passage_out)
@@ -97,11 +102,11 @@ class Head(nn.Module):
     @property
     def is_safe_start(self) -> bool:
         """
-        Whether the reranker's output has no weight, so that the order is the first stage's.
+        Whether the order is the first stage's: the reranker's output has no weight, nor has the prior's sum of scores.
 
         :returns: always false in `paper` mode.
         """
-        if self.mode == "paper":
+        if self.mode == "paper" or bool(self.prior_weights.any()):
             return False
         if not self.residual:
             return not bool(self.gate)
@@ -177,9 +182,22 @@ class Head(nn.Module):
             return self.score_scale * cosine
         if not bool(known.all()):
             rrf = torch.where(known, rrf, _virtual_rrf(cosine, known, self.rrf_k))
+        return self.fused(rrf, torch.nan_to_num(features[:, _BM25]), cosine)
+
+    def fused(self, rrf: torch.Tensor, bm25: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
+        """
+        The prior of candidates with evidence.
+
+        :param rrf: (...) float32 fusion scores.
+        :param bm25: (...) float32 BM25 scores over the pool's best.
+        :param cosine: (...) float32 of query and passage vectors.
+        :returns: (...) float32; 0 for the best of both lists with a cosine of 1.
+        """
         # In float64 where the device has it, so that rounding never swaps two candidates of the first stage.
         exact = torch.float32 if rrf.device.type == "mps" else torch.float64
-        return (self.prior_scale.to(exact) * torch.log(rrf.to(exact).clamp(min=1e-9))).float()
+        lexical, dense = self.prior_weights.to(exact)
+        scores = lexical * (bm25.to(exact) - 1) + dense * (cosine.to(exact) - 1)
+        return (self.prior_scale.to(exact) * torch.log(rrf.to(exact).clamp(min=1e-9)) + scores).float()
 
 
 def complete_features(query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -191,6 +191,24 @@ def test_prior_with_evidence_is_the_scaled_log_rrf(unit_vectors: Vectors) -> Non
     np.testing.assert_allclose(prior.detach().numpy(), PRIOR_SCALE * np.log([1.0, 0.5, 0.031]), rtol=1e-5)
 
 
+def test_prior_with_weights_adds_the_scores_that_are_known() -> None:
+    head = Head("evidence", 2, 2)
+    with torch.no_grad():
+        head.prior_scale.copy_(torch.tensor([2.0]))
+        head.prior_weights.copy_(torch.tensor([5.0, 10.0]))
+    cosines = torch.tensor([0.6, 0.8, 0.0])
+    passages = torch.stack([cosines, (1 - cosines**2).sqrt()], dim=1)
+    # The last one comes from elsewhere: no lexical score, and the RRF of the third place of the dense list.
+    features = torch.tensor([[1.0, 0.6, 1.0, 1.0, 0.5], [0.25, 0.8, 0.5, 0.5, 1.0], [NAN] * 5])
+    prior = head.prior(torch.tensor([1.0, 0.0]), passages, features).detach().numpy()
+    expected = [
+        0.0 + 0.0 + 10 * (0.6 - 1),
+        2 * np.log(0.5) + 5 * (0.25 - 1) + 10 * (0.8 - 1),
+        2 * np.log(61 / 63 / 2) - 5 - 10,
+    ]
+    np.testing.assert_allclose(prior, expected, rtol=1e-5)
+
+
 def test_prior_orders_as_the_fused_list(unit_vectors: Vectors) -> None:
     bm25 = [(f"p{i:02}", 30.0 - i) for i in range(30)]
     dense = [(f"p{i:02}", 1 - i / 50) for i in range(40, 10, -1)]
@@ -308,5 +326,9 @@ def test_safe_start_is_told_apart_from_a_trained_head():
     assert head.is_safe_start
     with torch.no_grad():
         head.passage_out.weight[0, 0] = 0.1
+    assert not head.is_safe_start
+    head = Head("evidence", 8, 8)
+    with torch.no_grad():
+        head.prior_weights[1] = 0.1
     assert not head.is_safe_start
     assert not Head("paper", 8, 8).is_safe_start

@@ -64,14 +64,21 @@ def test_smaller_weights(trained: Path, tmp_path: Path, dtype: str, size: float,
     np.testing.assert_allclose(_vectors(after, corpus), _vectors(before, corpus), atol=2e-2)
 
 
-def test_a_scaled_update_lies_between(
-    trained: Path, mini_encoder_folder: Path, tmp_path: Path, tiny_mini: Callable[..., ResRank]
+def test_the_encoder_that_lists_were_mined_with_stays_as_it_is(
+    trained: Path, mini_encoder_folder: Path, tmp_path: Path, randomise_head: Callable[..., ResRank]
 ) -> None:
-    name = "encoder.layer.0.attention.self.query"
-    base, base_path = tiny_mini().encoder.backbone.get_submodule(name).weight, str(mini_encoder_folder)
-    whole = ResRank.from_pretrained(trained, device="cpu", dtype="float32").encoder.backbone.get_submodule(name).weight
-    half = export(trained, tmp_path / "out", adapter_base=base_path, encoder_scale=0.5)
-    torch.testing.assert_close(half.encoder.backbone.get_submodule(name).weight, (base + whole) / 2, atol=1e-5, rtol=0)
+    first = export(trained, tmp_path / "first", adapter_base=str(mini_encoder_folder), dtype="float16")
+    randomise_head(first, seed=9).save_pretrained(tmp_path / "later")  # as `fit` writes it, with the encoder merged
+    made = export(tmp_path / "later", tmp_path / "out", encoder_from=tmp_path / "first", dtype="float16")
+    assert made.fingerprint == first.fingerprint
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "out" / "encoder" / file).read_bytes() == (
+            tmp_path / "first" / "encoder" / file
+        ).read_bytes()
+    torch.testing.assert_close(made.head.query_out.weight, first.head.query_out.weight, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="expected a checkpoint whose encoder gives the same vectors as"):
+        export(tmp_path / "later", tmp_path / "no", encoder_from=trained)
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_smaller_rank_is_the_best_one_of_that_rank(trained: Path, tiny_mini: Callable[..., ResRank]) -> None:
@@ -96,8 +103,8 @@ def test_what_is_no_update_is_refused(
         other.backbone.embeddings.LayerNorm.bias += 1
     with pytest.raises(ValueError, match=r"embeddings\.LayerNorm\.bias changed, too; export it without adapter_base"):
         factorise(base, other)
-    with pytest.raises(ValueError, match="encoder_scale needs adapter_base"):
-        export(trained, tmp_path / "out", encoder_scale=0.5)
+    with pytest.raises(ValueError, match="name one of them"):
+        export(trained, tmp_path / "out", encoder_from=trained, adapter_base="x")
     with pytest.raises(ValueError, match="dtype must be one of"):
         export(trained, tmp_path / "out", dtype="int3")
     export(trained, tmp_path / "out")

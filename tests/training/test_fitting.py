@@ -65,6 +65,10 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
+def _named(part: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
 def test_a_run_learns_and_says_what_it_did(settings: Callable[..., Settings], tmp_path: Path) -> None:
     out = tmp_path / "run"
     (result,) = fit(settings(passes=10.0, arguments={"eval_steps": 20}), out)
@@ -205,6 +209,32 @@ def test_only_what_is_trained_changes(
     assert moved == changed
     if encoder == "frozen":
         assert ResRank.from_pretrained(tmp_path / "run" / "model", device="cpu").fingerprint == start.fingerprint
+
+
+def test_keep_takes_a_share_of_the_change(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    whole = settings(arguments={"max_steps": 3})
+    part = replace(whole, stages=[replace(whole.stages[0], keep=0.25)])
+    fit(whole, tmp_path / "whole")
+    fit(part, tmp_path / "part")
+    model = load_start(whole.model)
+    start = {**_named("encoder", model.encoder), **_named("reranker", model.reranker), **_named("head", model.head)}
+    after, kept = _weights(tmp_path / "whole" / "model"), _weights(tmp_path / "part" / "model")
+    for name, weight in start.items():
+        if name.startswith("head.prior"):  # calibrated before the first step, and kept
+            torch.testing.assert_close(kept[name], after[name], atol=0.05, rtol=0.05)
+            assert not torch.equal(kept[name], weight)
+        else:
+            torch.testing.assert_close(kept[name], weight.lerp(after[name], 0.25), atol=1e-6, rtol=0)
+
+
+def test_the_prior_is_calibrated_once(settings: Callable[..., Settings], tmp_path: Path) -> None:
+    one = settings(arguments={"max_steps": 2})
+    told: list[str] = []
+    fit(replace(one, stages=[one.stages[0], replace(one.stages[0], name="stage2")]), tmp_path / "run", told.append)
+    assert [line.partition(":")[0] for line in told if "the prior is" in line] == ["Stage stage1"]
+    told.clear()
+    fit(settings(calibrate=False, arguments={"max_steps": 1}), tmp_path / "plain", told.append)
+    assert not any("prior" in line for line in told)
 
 
 def test_a_second_stage_starts_from_the_first(settings: Callable[..., Settings], tmp_path: Path) -> None:

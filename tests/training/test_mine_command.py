@@ -63,10 +63,21 @@ def test_the_command_takes_all_options(resrank_train, data):
     more = ["--seed", "1", "--device", "cpu", "--dtype", "float32", "--stores", "s", "--duplicate-ids", "first"]
     done = resrank_train("mine", str(data / "one"), "--out", "o", "--split", "test", *options, *more, "--json")
     assert done.exit_code == 0, done.output
-    info = read_lists(Path("o") / "one").info
+    info = read_lists(Path("o") / "one-keywords").info
     expected = {"candidates": 4, "max_score_ratio": 0.9, "query_form": "keywords", "queries": 2, "seed": 1}
     assert {name: info[name] for name in expected} == expected
     assert (info["split"], info["dtype"], info["list_depth"], info["lists"]) == ("test", "float32", 100, 2)
+
+
+def test_the_command_derives_other_queries(resrank_train, data):
+    corpus = data / "one" / "corpus.jsonl"
+    rows = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    corpus.write_text("\n".join(json.dumps({**row, "title": f"About {row['_id']}"}) for row in rows), encoding="utf-8")
+    done = resrank_train("mine", str(data / "one"), "--out", "o", "--derive", "titles", "--json")
+    assert done.exit_code == 0, done.output
+    lists = read_lists(Path("o") / "one-titles")
+    assert {(each.query_id, each.query) for each in lists.lists} == {(f"c{n}#title", f"About c{n}") for n in range(3)}
+    assert all([each.passages[i] for i in each.positives] == [each.query_id[:2]] for each in lists.lists)
 
 
 def test_the_command_says_what_is_wrong(resrank_train, data):

@@ -27,7 +27,7 @@ def _read(tmp_path: Path, text: str) -> Settings:
     return read_settings(path)
 
 
-@pytest.mark.parametrize("name", ["mini", "qwen3_0.6b", "qwen3_4b"])
+@pytest.mark.parametrize("name", ["mini", "mini_encoder", "qwen3_0.6b", "qwen3_4b"])
 def test_shipped_settings_load(name: str) -> None:
     settings = read_settings(settings_file(name))
     assert settings.stages
@@ -48,7 +48,7 @@ def test_the_large_ones_are_dual_stage_joint_and_in_paper_mode() -> None:
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"expected a file with settings, or one of mini, qwen3_0\.6b, qwen3_4b"
+        FileNotFoundError, match=r"expected a file with settings, or one of mini, mini_encoder, qwen3_0\.6b, qwen3_4b"
     ):
         settings_file("maxi")
 

@@ -50,6 +50,14 @@ def mine(
         Literal["as-is", "keywords"],
         typer.Option("--query-form", help="keywords: reduce questions to their content words (English)."),
     ] = "as-is",
+    derived: Annotated[
+        Literal["sentences", "titles"] | None,
+        typer.Option(
+            "--derive",
+            help="Other queries, made from the relevant passages: a sentence for the passage that it is taken out of, "
+            "or a title for all passages under it. Default: the collection's own.",
+        ),
+    ] = None,
     model: Model = "resrank-mini",
     stores: Annotated[
         Path, typer.Option("--stores", help="Where collections are indexed, once a model; shared with resrank-eval.")
@@ -70,6 +78,7 @@ def mine(
     from resrank_pipelines.display import out as screen
     from resrank_pipelines.display import print_json, progress_display
 
+    from .deriving import derive
     from .list_maker import MiningSettings
     from .mining import check_names, mining_table
     from .mining import mine as mine_collection
@@ -90,7 +99,8 @@ def mine(
     with progress_display(keep=False) as progress:
         for source in sources:
             progress(f"Reading {source.name}", 0, 0)
-            mined.append(mine_collection(source.load(), handle, settings, out=out, stores=stores, progress=progress))
+            collection = source.load() if derived is None else derive(source.load(), derived, seed)
+            mined.append(mine_collection(collection, handle, settings, out=out, stores=stores, progress=progress))
     del engine
     if as_json:
         print_json({"out": str(out), "collections": [each.to_json() for each in mined]})
@@ -152,7 +162,7 @@ def convert(
 @app.command()
 @command
 def fit(
-    settings: Annotated[str, typer.Argument(help="YAML of the run, or a shipped one: mini, qwen3_0.6b, qwen3_4b.")],
+    settings: Annotated[str, typer.Argument(help="YAML of the run, or a shipped one: mini, qwen3_0.6b, …")],
     *,
     out: Out,
     as_json: AsJson = False,
@@ -256,11 +266,19 @@ def export(
     adapter_rank: Annotated[
         int | None, typer.Option("--adapter-rank", min=1, help="Of that update; default: as much as it needs.")
     ] = None,
-    encoder_scale: Annotated[
-        float, typer.Option("--encoder-scale", min=0.0, max=1.0, help="How much of the encoder's update to take.")
-    ] = 1.0,
+    encoder_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--encoder-from", help="Take the encoder's files from this checkpoint, whose vectors are the same."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="Of the model card.")] = "A ResRank model",
-    run: Annotated[Path | None, typer.Option("--run", help="Output folder of `fit`, for the card's recipe.")] = None,
+    run: Annotated[
+        list[Path],
+        typer.Option(
+            "--run", help="Output folder of `fit`, for the card's recipe; give it once a run, in their order."
+        ),
+    ] = [],  # noqa: B006
     results: Annotated[
         Path | None, typer.Option("--results", help="Results of `resrank-eval ir`, for the card's figures.")
     ] = None,
@@ -279,12 +297,15 @@ def export(
     from .exporting import write_model_card
 
     texts = "" if notes is None else notes.read_text(encoding="utf-8")
-    stages = [] if run is None else [json.loads(p.read_text(encoding="utf-8")) for p in run.glob("*/training.json")]
-    stages.sort(key=lambda each: [stage["name"] for stage in each["settings"]["stages"]].index(each["stage"]))
-    if run is not None and not stages:
-        msg = f"expected the output folder of a finished `resrank-train fit`, got {run}"
-        raise ValueError(msg)
-    write(model, out, dtype=weights, adapter_base=adapter_base, adapter_rank=adapter_rank, encoder_scale=encoder_scale)
+    stages = []
+    for folder in run:
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*/training.json")]
+        if not found:
+            msg = f"expected the output folder of a finished `resrank-train fit`, got {folder}"
+            raise ValueError(msg)
+        order = [stage["name"] for stage in found[0]["settings"]["stages"]]
+        stages += sorted(found, key=lambda each: order.index(each["stage"]))
+    write(model, out, dtype=weights, adapter_base=adapter_base, adapter_rank=adapter_rank, encoder_from=encoder_from)
     write_model_card(out, title=title, stages=stages, results=results, notes=texts)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     err.print(f"{out}: {size / 1e6:.1f} MB", soft_wrap=True)

@@ -17,10 +17,11 @@ import torch
 
 from resrank.batching import token_budget_batches
 from resrank.encoder import Encoder, pad
+from resrank.evidence import Float32Array
 from resrank.reranker import Prompt
 
 from .drawing import DrawnList
-from .lists import Float32Array, ListSet
+from .lists import ListSet
 
 _NO_KEY = -1
 
@@ -92,7 +93,7 @@ class Collator:
             "keys": torch.tensor([_key(content) for content in contents]),
             "positive_keys": _padded(positives, _NO_KEY, torch.int64),
         }
-        return batch | (self._texts(drawn, contents) if self._vectors is None else self._stored(drawn, place))
+        return batch | (self._texts(drawn, contents) if self._vectors is None else _stored(self._vectors, drawn, place))
 
     def _texts(self, drawn: Sequence[DrawnList], contents: list[str]) -> dict[str, Any]:
         encoder, cpu = self._encoder, torch.device("cpu")
@@ -108,14 +109,11 @@ class Collator:
             "order": torch.argsort(torch.tensor([i for rows in batches for i in rows])),
         }
 
-    def _stored(self, drawn: Sequence[DrawnList], place: dict[tuple[int, str], int]) -> dict[str, Any]:
-        of = self._vectors
-        if of is None:
-            msg = "a frozen encoder needs its vectors"
-            raise RuntimeError(msg)
-        passages = np.stack([of.passages[source][of.rows[source][id_]] for source, id_ in place])
-        queries = np.stack([of.queries[d.source][of.query_rows[d.source][d.of.query_id]] for d in drawn])
-        return {"passage_vectors": torch.from_numpy(passages), "query_vectors": torch.from_numpy(queries)}
+
+def _stored(of: Vectors, drawn: Sequence[DrawnList], place: dict[tuple[int, str], int]) -> dict[str, Any]:
+    passages = np.stack([of.passages[source][of.rows[source][id_]] for source, id_ in place])
+    queries = np.stack([of.queries[d.source][of.query_rows[d.source][d.of.query_id]] for d in drawn])
+    return {"passage_vectors": torch.from_numpy(passages), "query_vectors": torch.from_numpy(queries)}
 
 
 @lru_cache(maxsize=1 << 17)

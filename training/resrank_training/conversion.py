@@ -35,7 +35,6 @@ occurs twice in one list is merged: its best place, its highest grade and the ev
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ from typing import Any, Literal, get_args
 
 from resrank.sources import sha256_of
 from resrank_evals.collection import Passage
-from resrank_evals.lines import at, check_query, fault, id_field, read_lines, shown, text_field
+from resrank_evals.lines import at, check_query, fault, id_field, json_object, read_lines, shown, text_field
 from resrank_evals.results import folder_name
 from resrank_pipelines.indexing import Progress
 
@@ -178,7 +177,7 @@ class _Rows:
         for number, line in read_lines(self._path):
             where = at(self._path, number)
             try:
-                row = self._parse(where, _object(where, line))
+                row = self._parse(where, json_object(where, line))
                 found, passages, merged = _finished_row(where, f"line-{number}", row)
                 if found.query_id in ids:
                     raise fault(where, expected="each query id once", got=f"{found.query_id!r} again", advice=_MEND)
@@ -213,18 +212,6 @@ class _Row:
     grades: Any = None
     ranking: Any = None
     evidence: Any = None
-
-
-def _object(where: str, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise fault(
-            where, expected="a JSON object", got=f"{shown(line)} ({error})", advice="write one object a line"
-        ) from error
-    if not isinstance(row, dict):
-        raise fault(where, expected="a JSON object", got=shown(row), advice="write one object a line")
-    return row
 
 
 def _jsonl(where: str, row: Mapping[str, Any]) -> _Row:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_LOSSES = ("loss", "info_nce", "rank_net", "list_mle", "list_softmax")
+from .losses import LOSSES
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], first_stage: Mapping[str, float], path: Path, title: str) -> None:
@@ -28,7 +28,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], first_stage: Mapping[str, 
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    for name in _LOSSES:
+    for name in ("loss", *LOSSES):
         points = [(row["step"], row[name]) for row in history if name in row]
         if points:
             left.plot(*zip(*points, strict=True), label=name, linewidth=1.2)

@@ -14,10 +14,10 @@ import numpy as np
 from torch import nn
 
 from resrank import ResRank, TruncationReport
-from resrank.evidence import FEATURES, Evidence, query_hash
+from resrank.evidence import FEATURES, Evidence, Float32Array, query_hash
 from resrank_evals.measures import evaluate, mean
 
-from .lists import Float32Array, ListSet, TrainingList
+from .lists import ListSet, TrainingList
 from .vectors import encode_sets
 
 _MEASURE = "nDCG@10"
@@ -149,6 +149,5 @@ def _shuffled(of: TrainingList, candidates: int, seed: int) -> TrainingList:
 def _first(of: ListSet, queries: int | None) -> ListSet:
     if queries is None:
         return of
-    lists = of.lists[:queries]
-    names = dict.fromkeys(id_ for each in lists for id_ in each.passages)
-    return ListSet(of.name, lists, {id_: of.passages[id_] for id_ in names}, of.info, of.digest)
+    # With all passages: the vectors that mining left are of all of them.
+    return replace(of, lists=of.lists[:queries])

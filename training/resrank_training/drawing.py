@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from resrank.evidence import FEATURES
+from resrank.evidence import FEATURES, Float32Array
 
-from .lists import Float32Array, ListSet, TrainingList
+from .lists import ListSet, TrainingList
 from .settings import EvidenceDropout, Stage
 
 _BM25, _DENSE, _RRF, _BM25_RANK, _DENSE_RANK = range(len(FEATURES))
@@ -86,6 +86,15 @@ class Schedule(Dataset[DrawnList]):
         source, index = self._order[position]
         rng = np.random.default_rng([self._seed, position])
         return draw(self._sets[source].lists[index], source, self._stage, rng, self._rrf_k)
+
+    def whole_lists(self, count: int) -> list[TrainingList]:
+        """
+        The lists that come first, each once and with all its candidates.
+
+        :param count: most of them.
+        :returns: the lists.
+        """
+        return [self._sets[source].lists[i] for source, i in dict.fromkeys(self._order[:count])]
 
     def _shuffled(self, total: int) -> list[tuple[int, int]]:
         sizes = np.array([len(usable) for usable in self.usable], dtype=np.float64)

@@ -13,16 +13,15 @@ is approximate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from haystack.dataclasses import SparseEmbedding
 
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
+from resrank.evidence import Float32Array
 from resrank.lexical import LexicalEncoder
 from resrank_pipelines.indexing import batches
 
-Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Hits = list[tuple[str, float]]
 
 _PASSAGES_PER_READ = 1_024

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def export(
     dtype: str = "float32",
     adapter_base: str | None = None,
     adapter_rank: int | None = None,
-    encoder_scale: float = 1.0,
+    encoder_from: Path | None = None,
 ) -> ResRank:
     """
     Write a checkpoint.
@@ -44,12 +45,12 @@ def export(
     :param adapter_base: write the encoder as an update of this base: a name that users' machines resolve.
     :param adapter_rank: of the update; `None` takes the smallest that holds all of it. A smaller one is a truncated
         singular value decomposition.
-    :param encoder_scale: how much of the encoder's way from the base to take: between 0 (the base) and 1, a mean of
-        both models' weights that often generalises better (WiSE-FT, arXiv 2109.01903). Changes the vectors, so train
-        the reranker after it.
+    :param encoder_from: take the encoder's files from this checkpoint, whose vectors are the same: the one that the
+        lists were mined with. An adapter then stays as it was when passages were indexed, to the last bit.
     :returns: what was written, loaded again.
     :raises FileExistsError: when `out` holds a checkpoint.
-    :raises ValueError: when the encoder is no low-rank update of the base, or a value is wrong.
+    :raises ValueError: when the encoder is no low-rank update of the base, or not that of `encoder_from`, or a value is
+        wrong.
     """
     if dtype not in DTYPES:
         msg = f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}"
@@ -57,35 +58,42 @@ def export(
     if (out / _CONFIG).exists():
         msg = f"{out} holds a checkpoint already: name another folder"
         raise FileExistsError(msg)
-    if encoder_scale != 1.0 and adapter_base is None:
-        msg = "encoder_scale needs adapter_base: the model that the encoder was trained from"
+    if adapter_base is not None and encoder_from is not None:
+        msg = "adapter_base makes an adapter, encoder_from takes the files of another checkpoint: name one of them"
         raise ValueError(msg)
     model = ResRank.from_pretrained(source, device="cpu", dtype="float32").load()
+    other = None if encoder_from is None else ResRank.from_pretrained(encoder_from, device="cpu", dtype="float32")
+    if other is not None and other.fingerprint != model.fingerprint:
+        msg = (
+            f"expected a checkpoint whose encoder gives the same vectors as {source} ({model.fingerprint}), got "
+            f"{encoder_from} ({other.fingerprint}): name the one that the reranker was trained on"
+        )
+        raise ValueError(msg)
     model.save_pretrained(out)
     _cast(out, DTYPES[dtype])
+    if encoder_from is not None:
+        shutil.rmtree(out / "encoder")
+        if (encoder_from / "encoder").is_dir():
+            shutil.copytree(encoder_from / "encoder", out / "encoder")
+        _name_source(out, json.loads((encoder_from / _CONFIG).read_text(encoding="utf-8"))["encoder"]["source"])
     if adapter_base is not None:
         base = ResRank.from_backbones(adapter_base, config=model.config, device="cpu", dtype="float32").encoder
-        factors = factorise(base, model.encoder, adapter_rank, encoder_scale)
-        for file in sorted((out / "encoder").rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
+        factors = factorise(base, model.encoder, adapter_rank)
+        shutil.rmtree(out / "encoder")
+        (out / "encoder").mkdir()
         save_adapter(out / "encoder", factors, adapter_base, DTYPES[dtype])
-        described = json.loads((out / _CONFIG).read_text(encoding="utf-8"))
-        described["encoder"]["source"] = adapter_base
-        (out / _CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        _name_source(out, adapter_base)
     return ResRank.from_pretrained(out, device="cpu", dtype="float32").load()
 
 
 @torch.no_grad()
-def factorise(
-    base: Encoder, tuned: Encoder, rank: int | None = None, scale: float = 1.0
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def factorise(base: Encoder, tuned: Encoder, rank: int | None = None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """
     Write what training changed as low-rank factors.
 
     :param base: the encoder before.
     :param tuned: the encoder after.
     :param rank: of the factors; `None` takes the smallest that holds every change.
-    :param scale: of the change.
     :returns: (A, B) in float32 by the name of the module: its weight is the base's plus B A.
     :raises ValueError: when something else than matrices changed, or nothing.
     """
@@ -105,14 +113,14 @@ def factorise(
     if not decomposed:
         msg = "the encoder is the base itself: nothing was trained, export it without adapter_base"
         raise ValueError(msg)
-    if not 0 < scale <= 1 or (rank is not None and rank < 1):
-        msg = f"expected a scale above 0 and at most 1 and a rank of at least 1, got {scale} and {rank}"
+    if rank is not None and rank < 1:
+        msg = f"expected a rank of at least 1, got {rank}"
         raise ValueError(msg)
     full = max(_rank(values) for _, values, _ in decomposed.values())
     wanted = full if rank is None else min(rank, full)
     factors = {}
     for name, (left, values, right) in decomposed.items():
-        root = (values[:wanted] * scale).sqrt()
+        root = values[:wanted].sqrt()
         missing = wanted - len(root)  # PEFT wants one rank for all, also for matrices that are smaller
         down = nn.functional.pad(root[:, None] * right[:wanted], (0, 0, 0, missing))
         factors[name] = (down.float(), nn.functional.pad(left[:, :wanted] * root, (0, missing)).float())
@@ -188,6 +196,12 @@ def _figures(folder: Path, measure: str) -> str:
         shown = ["-" if cell is None else f"{cell.means[measure]:.3f}" for cell in cells]
         lines.append(f"| {name} | {len(card.queries)} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def _name_source(folder: Path, source: str | None) -> None:
+    described = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    described["encoder"]["source"] = source
+    (folder / _CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def _cast(folder: Path, dtype: torch.dtype) -> None:

@@ -18,7 +18,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,17 +33,20 @@ from resrank_evals.environment import describe_environment
 from resrank_evals.results import write_whole
 
 from .averaging import WeightAverage
+from .calibrating import calibrate
+from .checkpoints import checkpoints
 from .collating import Collator
 from .configs import shipped
 from .curves import draw_curves
 from .dev import DevPools
 from .drawing import Schedule
+from .gather import is_distributed
 from .joint import JointModel, Objective
 from .lists import ListSet, read_lists
-from .parts import merge, prepare, trained_state
+from .parts import copied_weights, keep_share, merge, prepare, trained_state
 from .progress import TrainingProgress
 from .settings import ModelSettings, Settings, Stage, expanded, to_dict
-from .trainer import JointTrainer
+from .trainer import JointTrainer, as_evaluation
 from .vectors import encode_sets
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ logger = logging.getLogger(__name__)
 MODEL = "model"
 _GATHER = "stage3_gather_16bit_weights_on_model_save"
 _SETTINGS = "settings.yaml"
+_CALIBRATION_LISTS = 4_096  # three weights need no more
 _DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 16,
     "learning_rate": 1e-4,
@@ -106,8 +109,7 @@ def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageRe
     if kept.is_file() and kept.read_text(encoding="utf-8") != described:
         msg = f"{out} holds a run with other settings ({kept}): name another folder, or remove it"
         raise ValueError(msg)
-    first_process = os.environ.get("RANK", "0") == "0"
-    if first_process:
+    if _is_first_process():
         write_whole(kept, described)
     results = []
     start: Path | None = None
@@ -122,7 +124,7 @@ def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageRe
         report = json.loads(done.read_text(encoding="utf-8"))
         start = folder / MODEL
         results.append(StageResult(stage.name, start, report["steps"], report["minutes"], report["dev"]))
-    if start is not None and first_process:
+    if start is not None and _is_first_process():
         partial = out / f".{MODEL}.part"
         for folder in (partial, out / MODEL):
             shutil.rmtree(folder, ignore_errors=True)
@@ -173,13 +175,7 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     if getattr(arguments, "hf_deepspeed_config", None) is not None:
         set_hf_deepspeed_config(arguments.hf_deepspeed_config)
     frozen = stage.encoder == "frozen"
-    zero_stage = arguments.deepspeed_plugin.zero_stage if arguments.deepspeed_plugin is not None else 0
-    if zero_stage == 3 and stage.average_from < 1:
-        msg = f"stage {stage.name!r}: average_from needs whole weights, which ZeRO-3 spreads: set it to 1"
-        raise ValueError(msg)
-    if zero_stage == 3 and not arguments.deepspeed_plugin.deepspeed_config["zero_optimization"].get(_GATHER):
-        msg = f"stage {stage.name!r}: the DeepSpeed file needs zero_optimization.{_GATHER}: true, to save the model"
-        raise ValueError(msg)
+    _check_zero(stage, arguments)
     vector_folder = folder.parent / "vectors"
     pools = DevPools(dev_sets, candidates=settings.dev.candidates, queries=settings.dev.queries)
     with arguments.main_process_first(desc="encoding"):
@@ -189,6 +185,9 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     left_out = sum(len(of.lists) for of in sets) - sum(map(len, schedule.usable))
     if left_out:
         told(f"Stage {stage.name}: {left_out} lists have nothing to learn from and are left out")
+    if stage.calibrate and stage.ranks and model.head.is_safe_start:
+        told(f"Stage {stage.name}: {calibrate(model.head, schedule.whole_lists(_CALIBRATION_LISTS))}")
+    before = copied_weights(model) if stage.keep < 1 and _is_first_process() else None
     prepare(model, stage)
     objective = Objective(stage.losses, stage.temperatures, stage.pair_weights)
     joint = JointModel(model.encoder, model.reranker, model.head, objective, recompute=stage.recompute)
@@ -216,18 +215,19 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
     if averaged:
         told(f"Stage {stage.name}: the weights are the mean of the last {averaged} steps")
     state = _whole_state(trainer)
-    first_process = trainer.is_world_process_zero()
     # A process has one DeepSpeed configuration at a time: the next stage brings its own. Until then models load whole.
     AcceleratorState._reset_state()
     unset_hf_deepspeed_config()
-    if not first_process:
+    if not _is_first_process():
         return
     if state is not None:
         model = _rebuilt(settings, stage, start, objective, state, str(arguments.device))
     merge(model)
+    if before is not None:
+        keep_share(model, before, stage.keep)
     finished = pools.measure(model, vector_folder, encoder_is_frozen=True)
     model.save_pretrained(folder / MODEL)
-    history = [*trainer.state.log_history, {"step": trainer.state.global_step, **_prefixed(finished)}]
+    history = [*trainer.state.log_history, {"step": trainer.state.global_step, **as_evaluation(finished)}]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history), encoding="utf-8")
     first_stage = pools.first_stage()
     draw_curves(history, first_stage, folder / "curves.png", f"{folder.parent.name}: {stage.name}")
@@ -259,6 +259,18 @@ def _check_arguments(settings: Settings) -> None:
             raise ValueError(msg)
 
 
+def _check_zero(stage: Stage, arguments: TrainingArguments) -> None:
+    plugin = arguments.deepspeed_plugin
+    if plugin is None or plugin.zero_stage != 3:
+        return
+    if stage.average_from < 1:
+        msg = f"stage {stage.name!r}: average_from needs whole weights, which ZeRO-3 spreads: set it to 1"
+        raise ValueError(msg)
+    if not plugin.deepspeed_config["zero_optimization"].get(_GATHER):
+        msg = f"stage {stage.name!r}: the DeepSpeed file needs zero_optimization.{_GATHER}: true, to save the model"
+        raise ValueError(msg)
+
+
 def _read_sets(paths: Sequence[str]) -> list[ListSet]:
     sets = [read_lists(expanded(path)) for path in paths]
     names = [of.name for of in sets]
@@ -279,19 +291,16 @@ def _check_data(folder: Path, sets: Sequence[ListSet], total: int) -> None:
             "ones and as many processes, or name another output folder"
         )
         raise ValueError(msg)
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first_process():
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(kept, described)
 
 
 def _last_checkpoint(folder: Path, average: WeightAverage) -> Path | None:
-    """The newest one that was written to its end."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for path in sorted(found, key=lambda each: int(each.name.rpartition("-")[2]), reverse=True):
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            if average.is_kept(path, int(state["global_step"]), int(state["max_steps"])):
-                return path
+    """The newest one that was written to its end, with the mean of the weights if that had begun."""
+    for path, state in checkpoints(folder):
+        if state is not None and average.is_kept(path, int(state["global_step"]), int(state["max_steps"])):
+            return path
     return None
 
 
@@ -357,14 +366,15 @@ def _rebuilt(  # noqa: PLR0917
     return model
 
 
+def _is_first_process() -> bool:
+    """Also before the processes know of each other."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _wait_for_all() -> None:
     """The first process writes the stage's model; the others go on when it is there."""
-    if torch.distributed.is_initialized():
+    if is_distributed():
         torch.distributed.barrier()
-
-
-def _prefixed(values: dict[str, float]) -> dict[str, float]:
-    return {f"eval_{name}": value for name, value in values.items()}
 
 
 def _has_tensorboard() -> bool:

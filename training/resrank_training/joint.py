@@ -5,7 +5,8 @@
 """
 Encoder, reranker and head as one module whose forward pass gives the losses of a step.
 
-Gradients of the ranking loss flow through the reranker and the residual into the encoder (ResRank, arXiv 2604.22180).
+Gradients of the ranking loss flow through the reranker and the residual into the encoder (ResRank, arXiv 2604.22180),
+and through the cosine in the prior where that has weight.
 That needs the activations of every passage of every list. As in GradCache (arXiv 2101.06983) passages are encoded in
 chunks without keeping activations, and each chunk is encoded again when its vectors' gradients are known. Here the
 second pass is run by activation checkpointing inside one backward call: the same gradients, memory and work, and DDP
@@ -35,6 +36,7 @@ from .losses import PairWeights, info_nce, list_mle, list_softmax, multi_task, r
 _DENSE = FEATURES.index("dense_score")
 _TEMPERATURES = {"evidence": 1.0, "paper": 0.1}  # of logits and of cosines
 _INFO_NCE_TEMPERATURE = 0.03
+_SCALES = frozenset({"score_scale", "prior_scale", "prior_weights", "gate"})  # of the head
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class JointModel(nn.Module):
             losses |= self._ranking(scores, batch)
         loss = multi_task(losses, weights)
         # The head's scales are in the graph whatever evidence the lists had: DDP waits for each.
-        loss = loss + 0.0 * sum(p.float().sum() for p in self.head.parameters() if p.requires_grad and p.numel() == 1)
+        scales = (p for name, p in self.head.named_parameters() if name in _SCALES and p.requires_grad)
+        loss = loss + 0.0 * sum(p.float().sum() for p in scales)
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
     def activation_checkpointing_enable(

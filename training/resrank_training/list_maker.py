@@ -20,10 +20,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from resrank.evidence import evidence_from_meta, fuse, query_hash
+from resrank.evidence import Float32Array, evidence_from_meta, fuse, query_hash
 from resrank_evals.collection import Collection
 
-from .exact_search import ExactSearch, Float32Array, Hits
+from .exact_search import ExactSearch, Hits
 from .keywords import keywords
 from .lists import TrainingList
 

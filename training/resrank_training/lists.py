@@ -38,13 +38,11 @@ from typing import Any
 
 import numpy as np
 
-from resrank.evidence import FEATURES
+from resrank.evidence import FEATURES, Float32Array
 from resrank.sources import sha256_of
 from resrank_evals.collection import Passage
 from resrank_evals.lines import at, fault, id_field, json_rows, shown, text_field
 from resrank_evals.results import write_whole
-
-Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 
 LISTS = "lists.jsonl"
 PASSAGES = "passages.jsonl"

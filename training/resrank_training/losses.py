@@ -23,6 +23,7 @@ from typing import Literal
 
 import torch
 
+LOSSES = ("info_nce", "rank_net", "list_mle", "list_softmax")
 PairWeights = Literal["equal", "reciprocal"]
 
 # Stands for minus infinity, whose gradient through an empty softmax would be NaN.

@@ -21,7 +21,7 @@ from resrank.model import ResRank
 from resrank_evals.collection import Collection
 from resrank_evals.collection_store import CollectionStore
 from resrank_evals.loading import CollectionSource
-from resrank_evals.results import folder_name, write_whole
+from resrank_evals.results import check_different, folder_name, write_whole
 from resrank_pipelines.indexing import Progress
 
 from .exact_search import ExactSearch
@@ -38,7 +38,7 @@ class Mined:
     """
     The lists of one collection.
 
-    :param collection: its name.
+    :param collection: its name, with the form of the queries where that is not their own.
     :param folder: with the lists, for `read_lists`.
     :param counts: what happened.
     :param kept: whether they were there already.
@@ -74,11 +74,7 @@ def check_names(sources: Sequence[CollectionSource]) -> None:
     :param sources: the collections.
     :raises ValueError: when two have one name.
     """
-    folders = [folder_name(source.name).casefold() for source in sources]
-    twice = sorted({source.name for source, own in zip(sources, folders, strict=True) if folders.count(own) > 1})
-    if twice:
-        msg = f"collections must have different names, got {', '.join(twice)} more than once: mine them separately"
-        raise ValueError(msg)
+    check_different("collections", [source.name for source in sources], "mine them separately")
 
 
 def mine(
@@ -96,19 +92,21 @@ def mine(
     :param collection: with the judgments of its training split.
     :param model: whose first stage is mined.
     :param settings: what to make.
-    :param out: the lists go to a folder in it with the collection's name. One with the same settings is kept.
+    :param out: the lists go to a folder in it with the collection's name, and the form of the queries when that is not
+        their own. One with the same settings is kept.
     :param stores: where collections are indexed, once a model; what is there is used.
     :param progress: told (what, done, total).
     :returns: what was made.
     :raises ValueError: when the folder holds lists with other settings, or no query has a relevant passage.
     """
     sample = collection.sample(settings.queries, settings.seed)
-    folder = out / folder_name(collection.name)
+    name = collection.name if settings.query_form == "as-is" else f"{collection.name}-{settings.query_form}"
+    folder = out / folder_name(name)
     engine = model.load("encoder")
     described = _described(sample, engine, settings)
     info = finished(folder, described)
     if info is not None:
-        return Mined(collection.name, folder, Counts(**info["counts"]), kept=True)
+        return Mined(name, folder, Counts(**info["counts"]), kept=True)
     with ListWriter(folder, described) as writer:
         stored = CollectionStore(sample, model, stores)
         try:
@@ -131,7 +129,7 @@ def mine(
         write_vectors(passage_vectors(folder, engine.fingerprint), search.vectors(list(passages)))
         writer.finish(passages, {"counts": asdict(counts)})
         (folder / _STATE).unlink(missing_ok=True)
-    return Mined(collection.name, folder, counts, kept=False)
+    return Mined(name, folder, counts, kept=False)
 
 
 def mining_table(mined: Sequence[Mined]) -> Table:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -55,6 +56,33 @@ def merge(model: ResRank) -> None:
     model.weights_changed()
 
 
+def copied_weights(model: ResRank) -> dict[str, torch.Tensor]:
+    """
+    The weights as they are now.
+
+    :param model: loaded, without adapters.
+    :returns: copies, by part and name.
+    """
+    return {name: weight.detach().clone() for name, weight in _weights(model)}
+
+
+@torch.no_grad()
+def keep_share(model: ResRank, start: dict[str, torch.Tensor], share: float) -> None:
+    """
+    Take a share of what training changed.
+
+    The mean of the weights before and after often generalises better than either (WiSE-FT, Wortsman et al. 2022, arXiv
+    2109.01903).
+
+    :param model: after training, without adapters; changed in place.
+    :param start: `copied_weights` from before.
+    :param share: between 0, the start, and 1, all of it.
+    """
+    for name, weight in _weights(model):
+        weight.lerp_(start[name], 1 - share)
+    model.weights_changed()
+
+
 def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
     """
     The weights that are trained.
@@ -63,6 +91,12 @@ def trained_state(module: nn.Module) -> dict[str, torch.Tensor]:
     :returns: by name; not copied.
     """
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _weights(model: ResRank) -> Iterator[tuple[str, nn.Parameter]]:
+    for part in ("encoder", "reranker", "head"):
+        for name, weight in getattr(model, part).named_parameters():
+            yield f"{part}.{name}", weight
 
 
 def _set_dropout(part: nn.Module, share: float) -> None:

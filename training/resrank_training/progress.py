@@ -13,7 +13,9 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-_SHOWN = ("loss", "info_nce", "rank_net", "list_mle", "list_softmax", "eval_ndcg@10", "eval_ndcg@10_pure")
+from .losses import LOSSES
+
+_SHOWN = ("loss", *LOSSES, "eval_ndcg@10", "eval_ndcg@10_pure")
 
 
 class TrainingProgress(TrainerCallback):

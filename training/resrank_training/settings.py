@@ -14,19 +14,18 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from .losses import PairWeights
+from .losses import LOSSES, PairWeights
 
 _KNOWN_KEYS_ONLY = ConfigDict(extra="forbid")
 
 Trained = Literal["full", "lora", "frozen"]
 Targets = Literal["grades", "ranking"]
-RankingLoss = Literal["rank_net", "list_mle", "list_softmax"]
 
 # Of TrainingArguments: what the run sets itself.
 _DECIDED = frozenset(
@@ -35,7 +34,6 @@ _DECIDED = frozenset(
         *("train_sampling_strategy", "ddp_find_unused_parameters", "label_names"),
     }
 )
-_LOSSES = ("info_nce", *get_args(RankingLoss))
 
 
 @dataclass(frozen=True, config=_KNOWN_KEYS_ONLY)
@@ -151,6 +149,8 @@ class Stage:
     :param pair_weights: of rank_net.
     :param encoder: which of its weights are trained. `frozen` encodes every passage once, before the first step.
     :param reranker: which of its weights are trained. The head is trained whenever there is a ranking loss.
+    :param calibrate: fit the weights of the prior's scores to the stage's lists before the first step, when the model
+        still ranks as its first stage does. For evidence mode.
     :param lora: of the parts that are trained by LoRA.
     :param learning_rates: of `encoder`, `reranker`, `head`; what is missing takes `arguments.learning_rate`.
     :param dropout: of both backbones; `None` leaves what they have.
@@ -159,6 +159,8 @@ class Stage:
     :param recompute: whether activations of chunks are computed again in the backward pass: memory then does not grow
         with the list length, for a third more time.
     :param average_from: share of the stage after which the weights of all steps are averaged; 1.0 takes the last ones.
+    :param keep: share of the change that is kept at the end: the weights are the mean of those before and after the
+        stage, which often generalises better (WiSE-FT, arXiv 2109.01903). 1.0 keeps all of it.
     :param arguments: of Hugging Face's `TrainingArguments`.
     """
 
@@ -174,6 +176,7 @@ class Stage:
     pair_weights: PairWeights = "equal"
     encoder: Trained = "lora"
     reranker: Trained = "full"
+    calibrate: bool = True
     lora: Lora = field(default_factory=Lora)
     learning_rates: dict[str, float] = field(default_factory=dict)
     dropout: float | None = None
@@ -181,6 +184,7 @@ class Stage:
     tokens_per_chunk: int = 4096
     recompute: bool = True
     average_from: float = 1.0
+    keep: float = 1.0
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -216,7 +220,7 @@ class Stage:
 
     def _names_fault(self) -> str | None:
         parts = ("encoder", "reranker", "head")
-        for name, known in (("losses", _LOSSES), ("temperatures", _LOSSES), ("learning_rates", parts)):
+        for name, known in (("losses", LOSSES), ("temperatures", LOSSES), ("learning_rates", parts)):
             unknown = sorted(set(getattr(self, name)) - set(known))
             if unknown:
                 return f"{name} knows {', '.join(known)}, got {', '.join(unknown)}"
@@ -234,7 +238,7 @@ class Stage:
             return "info_nce does not train the reranker: name a ranking loss, or freeze the reranker"
         if self.average_from < 1 and self.arguments.get("load_best_model_at_end"):
             return "the mean of weights and the best weights exclude each other: average_from: 1, or no load_best_model"
-        for name in ("hard_share", "average_from"):
+        for name in ("hard_share", "average_from", "keep"):
             if not 0 <= getattr(self, name) <= 1:
                 return f"{name} must be between 0 and 1, got {getattr(self, name)}"
         return None

@@ -22,6 +22,16 @@ _WEIGHTS = "model.safetensors"
 _PARTS = ("encoder", "reranker", "head")
 
 
+def as_evaluation(values: Mapping[str, float]) -> dict[str, float]:
+    """
+    Name figures as the trainer's log does.
+
+    :param values: by name.
+    :returns: each name with the prefix `eval_`.
+    """
+    return {f"eval_{name}": value for name, value in values.items()}
+
+
 class JointTrainer(Trainer):
     """
     Trains a `JointModel`.
@@ -92,7 +102,7 @@ class JointTrainer(Trainer):
 
         :returns: what `measure` gave, each name with the prefix `eval_`.
         """
-        found = {} if self._measure is None else {f"eval_{name}": value for name, value in self._measure().items()}
+        found = {} if self._measure is None else as_evaluation(self._measure())
         self.log(found)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from resrank import ResRank
+from resrank.evidence import Float32Array
+from resrank_evals.results import whole_file
 
 from .collating import Vectors
-from .lists import Float32Array, ListSet
+from .lists import ListSet
 
 
 def passage_vectors(folder: Path, fingerprint: str) -> Path:
@@ -38,10 +38,8 @@ def write_vectors(path: Path, vectors: Float32Array) -> None:
     :param path: of the file.
     :param vectors: (n, d) float32.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "wb") as file:
+    with whole_file(path) as file:
         np.save(file, vectors)
-    Path(name).replace(path)
 
 
 def encode_sets(model: ResRank, sets: Sequence[ListSet], folder: Path, *, progress_bar: bool = True) -> Vectors:

@@ -1,0 +1,66 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Weights of the first stage's scores, learnt before anything else: a convex problem of three numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from resrank.evidence import FEATURES
+from resrank.head import Head
+
+from .lists import TrainingList
+from .losses import list_softmax
+
+_BM25, _DENSE, _RRF = (FEATURES.index(name) for name in ("bm25_score", "dense_score", "rrf_score"))
+_RIDGE = 1e-4  # where two weights do the same, neither grows without bound
+_ITERATIONS = 100
+
+
+def calibrate(head: Head, lists: Sequence[TrainingList]) -> str:
+    """
+    Set the weights of the prior by softmax regression.
+
+    It then is the weighted sum of log RRF, BM25 score and cosine that gives the relevant candidates of the lists the
+    highest probability. Scores are those of the encoder that the lists were mined with.
+
+    :param head: in evidence mode; its prior is changed.
+    :param lists: those without evidence or judgments are left out.
+    :returns: what was found, in words.
+    """
+    usable = [each for each in lists if each.evidence is not None and each.positives]
+    if not usable:
+        return "no list has evidence and judgments: the prior stays RRF's"
+    features = _padded([np.asarray(each.evidence, dtype=np.float32) for each in usable], float("nan"))
+    grades = _padded([np.array([max(0, grade or 0) for grade in each.grades], dtype=np.float32) for each in usable], 0)
+    mask = _padded([np.ones(len(each.passages), dtype=bool) for each in usable], False)
+    bm25, cosine, rrf = (torch.nan_to_num(features[..., column]) for column in (_BM25, _DENSE, _RRF))
+    weights = [head.prior_scale, head.prior_weights]
+    optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        penalty = _RIDGE * torch.stack([weight.square().sum() for weight in weights]).sum()
+        value = list_softmax(head.fused(rrf, bm25, cosine), grades, mask) + penalty
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    optimizer.zero_grad(set_to_none=True)
+    lexical, dense = head.prior_weights.tolist()
+    return (
+        f"the prior is {head.prior_scale.item():.2f} log(RRF) + {lexical:.2f} BM25 + {dense:.2f} cosine, from "
+        f"{len(usable):,} lists"
+    )
+
+
+def _padded(rows: Sequence[np.ndarray[Any, Any]], value: float) -> torch.Tensor:
+    return pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True, padding_value=value)

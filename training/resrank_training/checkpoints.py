@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Checkpoints of a Hugging Face trainer, as a killed run left them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """
+    The checkpoints of a run.
+
+    :param folder: the trainer's `output_dir`; may be missing.
+    :returns: an iterator over (folder, trainer's state), newest first. The state is written last: `None` for a
+        checkpoint that was not written to its end.
+    """
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda each: -int(each.name.rpartition("-")[2])):
+        try:
+            yield path, json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            yield path, None
