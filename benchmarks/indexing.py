@@ -44,7 +44,7 @@ def run(settings: Settings) -> Outcome:
     for each in (embedder, dense_only):
         each.warm_up()
     model = handle.load("encoder")
-    reference = sentence_transformer(settings.runtime())
+    reference = sentence_transformer(settings.runtime(), model.encoder.backbone.state_dict())
     passages = documents(settings.pick(1_000, 32), small=settings.quick)
     lengths = [len(ids) for ids in model.encoder.tokenize([d.content or "" for d in passages], is_query=False)[0]]
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,25 @@ _BATCH_SIZES = (8, 32, 100)
 FullTextReranker = Callable[[str, Sequence[str]], Any]
 
 
-def sentence_transformer(runtime: Runtime) -> Any:
+def sentence_transformer(runtime: Runtime, weights: Mapping[str, Any] | None = None) -> Any:
     """
     The encoder of resrank-mini as sentence-transformers runs it.
 
     :param runtime: where and in which dtype.
+    :param weights: of the trained backbone; `None` leaves those of the base model.
     :returns: a `SentenceTransformer`.
     """
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(
+    model = SentenceTransformer(
         str(sources.resolve(BASE)),
         device=str(runtime.device),
         model_kwargs={"dtype": runtime.dtype, "attn_implementation": "sdpa"},
         local_files_only=True,
     )
+    if weights is not None:
+        model[0].auto_model.load_state_dict(weights)
+    return model
 
 
 def cross_encoder(runtime: Runtime) -> Any:

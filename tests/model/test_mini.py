@@ -21,15 +21,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+FINGERPRINT = "0319a3dc4b5b9476"
+
+
 @pytest.fixture(scope="module")
 def mini() -> ResRank:
     return ResRank.from_pretrained("resrank-mini", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def trained() -> bool:
-    """Whether trained weights are shipped; without, the model is at safe start."""
-    return (CHECKPOINTS / "resrank-mini" / "head.safetensors").is_file()
+def base(mini: ResRank) -> ResRank:
+    """What `resrank-mini` was trained from: the same backbones at safe start."""
+    return ResRank.from_backbones("all-MiniLM-L6-v2", config=mini.config, device="cpu", dtype="float32")
 
 
 def test_it_is_the_default() -> None:
@@ -42,13 +45,26 @@ def test_dimension_and_limits(mini: ResRank) -> None:
     assert mini.config.reranker.attention == "order_free"
 
 
-def test_equals_sentence_transformers(mini: ResRank, corpus, queries) -> None:
-    if (CHECKPOINTS / "resrank-mini" / "encoder").exists():
-        pytest.skip("the shipped encoder is trained further")
+def test_its_vectors_are_the_same_everywhere(mini: ResRank) -> None:
+    """The encoder ships as an update that is merged on loading: passages indexed elsewhere must fit."""
+    assert mini.fingerprint == FINGERPRINT
+
+
+def test_it_is_trained_and_small(mini: ResRank, base: ResRank, corpus) -> None:
+    assert not mini.head.is_safe_start
+    assert min(mini.head.prior_weights.tolist()) > 1.0
+    assert mini.fingerprint != base.fingerprint
+    cosines = (mini.encode_passages(corpus) * base.encode_passages(corpus)).sum(axis=1)
+    assert 0.5 < cosines.min() < cosines.max() < 0.999
+    files = [path for path in (CHECKPOINTS / "resrank-mini").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 17e6
+
+
+def test_the_base_equals_sentence_transformers(base: ResRank, corpus, queries) -> None:
     reference = SentenceTransformer(str(resolve("all-MiniLM-L6-v2")), device="cpu")
     texts = [*corpus, *queries, "", "word " * 400]
-    np.testing.assert_allclose(mini.encode_passages(texts[:-1]), reference.encode(texts[:-1]), atol=1e-5)
-    np.testing.assert_allclose(mini.encode_queries(texts), reference.encode(texts), atol=1e-5)
+    np.testing.assert_allclose(base.encode_passages(texts[:-1]), reference.encode(texts[:-1]), atol=1e-5)
+    np.testing.assert_allclose(base.encode_queries(texts), reference.encode(texts), atol=1e-5)
 
 
 def test_it_retrieves(mini: ResRank, corpus, queries) -> None:
@@ -69,31 +85,27 @@ def test_token_norm_is_the_embeddings(mini: ResRank) -> None:
     assert 1.0 < mini.reranker.token_norm < 2.0
 
 
-def test_a_slot_looks_like_a_token(mini: ResRank, trained: bool, corpus) -> None:
-    if trained:
-        pytest.skip("the projection is trained")
+def test_a_slot_looks_like_a_token(base: ResRank, corpus) -> None:
     import torch
 
-    passages = torch.from_numpy(mini.encode_passages(corpus))[None]
+    passages = torch.from_numpy(base.encode_passages(corpus))[None]
     with torch.no_grad():
-        slots = mini.head.slots(passages, torch.full((1, len(corpus), 5), float("nan")))
-    np.testing.assert_allclose(slots.norm(dim=-1).numpy(), mini.reranker.token_norm, rtol=1e-4)
+        slots = base.head.slots(passages, torch.full((1, len(corpus), 5), float("nan")))
+    np.testing.assert_allclose(slots.norm(dim=-1).numpy(), base.reranker.token_norm, rtol=1e-4)
 
 
-def test_safe_start_orders_as_the_first_stage(mini: ResRank, trained: bool, corpus, queries) -> None:
-    if trained:
-        pytest.skip("the shipped head is trained")
-    passages = mini.encode_passages(corpus)
+def test_safe_start_orders_as_the_first_stage(base: ResRank, corpus, queries) -> None:
+    passages = base.encode_passages(corpus)
     ids = [f"p{i:02}" for i in range(len(corpus))]
-    for query, vector in zip(queries, mini.encode_queries(queries), strict=True):
+    for query, vector in zip(queries, base.encode_queries(queries), strict=True):
         cosines = passages @ vector
-        np.testing.assert_allclose(mini.rerank(query, passages), 20 * cosines, atol=1e-3)
+        np.testing.assert_allclose(base.rerank(query, passages), 20 * cosines, atol=1e-3)
         dense = sorted(zip(ids, cosines.tolist(), strict=True), key=lambda pair: -pair[1])[:8]
         bm25 = [(id_, 5.0 - i) for i, id_ in enumerate(ids[4:10])]
         fused = fuse(query, bm25=bm25, dense=dense)
         evidence, _ = evidence_from_meta(query, [c.meta for c in fused])
         rows = [ids.index(c.id) for c in fused]
-        scores = mini.rerank(query, passages[rows], evidence)
+        scores = base.rerank(query, passages[rows], evidence)
         order = sorted(range(len(fused)), key=lambda i: (-scores[i], fused[i].id))
         assert order == list(range(len(fused)))
 

@@ -57,10 +57,14 @@ def scifact(data_folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The base of `resrank-mini` before training, whose ranking is known."""
     from haystack_integrations.common.resrank import ResRankModel
+    from resrank import ResRank
 
-    return ResRankModel("resrank-mini", dtype="float32", device="cpu")
+    folder = tmp_path_factory.mktemp("base") / "model"
+    ResRank.from_backbones("all-MiniLM-L6-v2", device="cpu", dtype="float32").save_pretrained(folder)
+    return ResRankModel(str(folder), dtype="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
