@@ -31,7 +31,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from resrank import RerankerConfig, ResRank, ResRankConfig
 from resrank.head import Head
@@ -160,6 +160,21 @@ def qwen_reranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen_other_size_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Like `qwen_reranker_folder`, but with a smaller hidden size, so that a projection is needed."""
     return _write_qwen_reranker(tmp_path_factory.mktemp("models") / "qwen-reranker-24", OTHER_HIDDEN)
+
+
+@pytest.fixture(scope="session")
+def qwen_language_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 causal language model with its head, tied to the token embeddings as in Qwen3-0.6B."""
+    folder = tmp_path_factory.mktemp("models") / "qwen-language-model"
+    tokenizer = _bpe_tokenizer(appends_end=False)
+    config = _qwen_config(len(tokenizer), HIDDEN, layers=2)
+    config.tie_word_embeddings = True
+    torch.manual_seed(4)
+    model = Qwen3ForCausalLM(config)
+    _sharpen(model)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session", params=["mini", "qwen"])

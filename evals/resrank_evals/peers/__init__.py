@@ -2,4 +2,4 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""Other methods, run here to compare with."""
+"""Other methods, built here so that the harness can compare ResRank with them."""
