@@ -197,7 +197,9 @@ class Head(nn.Module):
         exact = torch.float32 if rrf.device.type == "mps" else torch.float64
         lexical, dense = self.prior_weights.to(exact)
         scores = lexical * (bm25.to(exact) - 1) + dense * (cosine.to(exact) - 1)
-        return (self.prior_scale.to(exact) * torch.log(rrf.to(exact).clamp(min=1e-9)) + scores).float()
+        # Never against the fused order, whatever training finds: in a pool of one list RRF is that list's order.
+        scale = self.prior_scale.to(exact).clamp(min=0)
+        return (scale * torch.log(rrf.to(exact).clamp(min=1e-9)) + scores).float()
 
 
 def complete_features(query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

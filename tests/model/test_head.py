@@ -209,6 +209,15 @@ def test_prior_with_weights_adds_the_scores_that_are_known() -> None:
     np.testing.assert_allclose(prior, expected, rtol=1e-5)
 
 
+def test_log_rrf_never_counts_against_the_fused_order(unit_vectors: Vectors) -> None:
+    head = Head("evidence", 32, 32)
+    with torch.no_grad():
+        head.prior_scale.fill_(-3.0)
+        head.prior_weights[1] = 1.0
+    rrf = torch.tensor([1.0, 0.1])
+    np.testing.assert_array_equal(head.fused(rrf, torch.zeros(2), torch.ones(2)).detach(), [0.0, 0.0])
+
+
 def test_prior_orders_as_the_fused_list(unit_vectors: Vectors) -> None:
     bm25 = [(f"p{i:02}", 30.0 - i) for i in range(30)]
     dense = [(f"p{i:02}", 1 - i / 50) for i in range(40, 10, -1)]

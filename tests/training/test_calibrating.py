@@ -4,6 +4,8 @@
 
 """The prior's weights, against an independent regression."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,3 +75,16 @@ def test_lists_without_evidence_or_judgments_say_nothing(lists):
     calibrate(alone, lists[:200])
     calibrate(beside, lists[:200] + bare)
     assert torch.equal(alone.prior_weights, beside.prior_weights)
+
+
+def test_log_rrf_is_never_given_a_negative_weight(lists):
+    """Judgments that go against the fused order teach the other two weights alone."""
+    against = []
+    for each in lists:
+        features = each.evidence.copy()
+        features[:, 2] = np.exp(-3 * features[:, 0])  # RRF is best where BM25 is worst
+        against.append(replace(each, evidence=features))
+    head = Head("evidence", 4, 4)
+    calibrate(head, against)
+    assert head.prior_scale.item() == 0
+    assert head.prior_weights.tolist() == pytest.approx([LEXICAL, DENSE], abs=0.5)

@@ -52,9 +52,29 @@ def test_a_frozen_encoders_vectors_are_kept_and_give_the_same(
     kept = pools.measure(tiny_mini(), tmp_path, encoder_is_frozen=True)
     assert len(list(tmp_path.glob("made-*.npy"))) == 2
     assert kept == pytest.approx(fresh)
-    assert set(kept) == {"made", "made_pure", "ndcg@10", "ndcg@10_pure"}
+    assert set(kept) == {f"{name}{kind}" for name in ("made", "ndcg@10") for kind in ("", "_pure", "_dense")}
     shuffled = DevPools([_set(passages, *make_lists(6))], candidates=5, shuffled=True)
     assert shuffled.measure(tiny_mini(), tmp_path, encoder_is_frozen=True) == pytest.approx(kept)
+
+
+def test_without_evidence_the_dense_lists_candidates_are_ranked(
+    passages: dict[str, Passage], tiny_mini: Callable[..., ResRank], make_lists: Callable, tmp_path: Path
+) -> None:
+    """The dense list of these lists misses the first candidate."""
+    model = tiny_mini()
+    lists = make_lists(12)
+    found = DevPools([_set(passages, *lists)]).measure(model, tmp_path, encoder_is_frozen=False)
+    expected = []
+    for each in lists:
+        query = model.encode_queries([each.query])[0]
+        cosines = model.encode_passages([passages[id_].content for id_ in each.passages[1:]]) @ query
+        order = (-cosines).argsort().tolist()
+        (right,) = each.positives
+        expected.append(0.0 if right == 0 else 1 / math.log2(2 + order.index(right - 1)))
+    assert found["made_dense"] == pytest.approx(sum(expected) / len(expected))
+    assert 0 in [each.positives[0] for each in lists]
+    # A safe start without evidence ranks by cosine.
+    assert found["made_pure"] == pytest.approx(found["made_dense"])
 
 
 def test_training_mode_is_left_as_it_was(

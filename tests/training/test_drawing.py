@@ -145,10 +145,14 @@ def test_pools_of_one_list_hold_what_it_returned(
 
 
 def test_a_whole_list_without_evidence(make_lists: Callable[..., list[TrainingList]]) -> None:
-    (of,) = make_lists(1)
-    drawn = draw(of, 0, _stage(evidence_dropout=EvidenceDropout(0, 1.0, 0, 0)), _rng())
-    assert np.isnan(drawn.features).all()
-    assert len(drawn.rows) == 5
+    """Its candidates are the dense list's, which misses the first; unless that is the relevant one."""
+    lists = make_lists(20, candidates=5)
+    for of in lists:
+        drawn = draw(of, 0, _stage(evidence_dropout=EvidenceDropout(0, 1.0, 0, 0)), _rng())
+        assert np.isnan(drawn.features).all()
+        assert np.isnan(drawn.shown).all()
+        assert sorted(drawn.rows.tolist()) == ([0, 1, 2, 3, 4] if of.positives == (0,) else [1, 2, 3, 4])
+    assert (0,) in [of.positives for of in lists]
 
 
 def test_the_schedule_is_the_same_each_time_and_another_with_another_seed(

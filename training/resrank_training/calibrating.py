@@ -55,6 +55,8 @@ def calibrate(head: Head, lists: Sequence[TrainingList]) -> str:
     with torch.enable_grad():
         optimizer.step(loss)
     optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        head.prior_scale.clamp_(min=0)
     lexical, dense = head.prior_weights.tolist()
     return (
         f"the prior is {head.prior_scale.item():.2f} log(RRF) + {lexical:.2f} BM25 + {dense:.2f} cosine, from "

@@ -21,8 +21,10 @@ from .lists import ListSet, TrainingList
 from .vectors import encode_sets
 
 _MEASURE = "nDCG@10"
-_DENSE = FEATURES.index("dense_score")
+_DENSE, _DENSE_RANK = FEATURES.index("dense_score"), FEATURES.index("dense_reciprocal_rank")
 _QUERIES_AT_ONCE = 8
+
+_Scored = tuple[Sequence[str], Sequence[float] | Float32Array]  # candidates and what they got
 
 
 class DevPools:
@@ -55,7 +57,11 @@ class DevPools:
 
         :returns: nDCG@10 by name of the set.
         """
-        return {of.name: _ndcg(of, [list(range(self._size(each)))[::-1] for each in of.lists]) for of in self._sets}
+        found = {}
+        for of in self._sets:
+            pools = [each.passages[: self._size(each)] for each in of.lists]
+            found[of.name] = _ndcg(of, [(pool, range(len(pool), 0, -1)) for pool in pools])
+        return found
 
     def measure(self, model: ResRank, folder: Path, *, encoder_is_frozen: bool) -> dict[str, float]:
         """
@@ -64,7 +70,8 @@ class DevPools:
         :param model: in any state; what is in training mode is so again afterwards.
         :param folder: where vectors of a frozen encoder are kept.
         :param encoder_is_frozen: whether vectors may be kept from one call to the next.
-        :returns: `<set>` with evidence and `<set>_pure` without, and the means `ndcg@10` and `ndcg@10_pure`.
+        :returns: `<set>` with evidence; `<set>_pure` without, of the candidates that the dense list brought, and
+            `<set>_dense`, their own order by cosine; and the means `ndcg@10`, `ndcg@10_pure` and `ndcg@10_dense`.
         """
         parts: tuple[nn.Module, ...] = (model.encoder, model.reranker, model.head)
         training = [part.training for part in parts]
@@ -73,20 +80,21 @@ class DevPools:
         try:
             found: dict[str, float] = {}
             for of in self._sets:
-                found[of.name], found[f"{of.name}_pure"] = self._one(model, of, folder if encoder_is_frozen else None)
+                told, pure, dense = self._one(model, of, folder if encoder_is_frozen else None)
+                found |= {of.name: told, f"{of.name}_pure": pure, f"{of.name}_dense": dense}
         finally:
             for part, was in zip(parts, training, strict=True):
                 part.train(was)
         names = [of.name for of in self._sets]
         if names:
-            found["ndcg@10"] = float(np.mean([found[name] for name in names]))
-            found["ndcg@10_pure"] = float(np.mean([found[f"{name}_pure"] for name in names]))
+            for kind in ("", "_pure", "_dense"):
+                found[f"ndcg@10{kind}"] = float(np.mean([found[f"{name}{kind}"] for name in names]))
         return found
 
     def _size(self, of: TrainingList) -> int:
         return of.first_stage(self._candidates)
 
-    def _one(self, model: ResRank, of: ListSet, folder: Path | None) -> tuple[float, float]:
+    def _one(self, model: ResRank, of: ListSet, folder: Path | None) -> tuple[float, float, float]:
         if folder is not None:
             kept = encode_sets(model, [of], folder, progress_bar=False)
             queries, passages, row_of = kept.queries[0], kept.passages[0], kept.rows[0]
@@ -96,13 +104,15 @@ class DevPools:
             report = TruncationReport()  # reported when the lists were mined
             passages = model.encode_passages([of.passages[id_].content for id_ in needed], report=report)
             queries = model.encode_queries([each.query for each in of.lists], report=report)
-        told: list[Float32Array] = []
-        pure: list[Float32Array] = []
+        told: list[_Scored] = []
+        pure: list[_Scored] = []
+        dense: list[_Scored] = []
         for start in range(0, len(of.lists), _QUERIES_AT_ONCE):
             lists = of.lists[start : start + _QUERIES_AT_ONCE]
             texts = [each.query for each in lists]
-            vectors = [passages[[row_of[id_] for id_ in each.passages[: self._size(each)]]] for each in lists]
-            own = queries[start : start + len(lists)]
+            own = list(queries[start : start + len(lists)])
+            pools = [each.passages[: self._size(each)] for each in lists]
+            vectors = [passages[[row_of[id_] for id_ in pool]] for pool in pools]
             evidence = [
                 None
                 if each.evidence is None
@@ -110,9 +120,20 @@ class DevPools:
                 for each, v, u in zip(lists, vectors, own, strict=True)
             ]
             cut = TruncationReport()
-            told += model.rerank_batch(texts, vectors, evidence, list(own), cut)
-            pure += model.rerank_batch(texts, vectors, None, list(own), cut)
-        return _ndcg(of, told), _ndcg(of, pure)
+            told += zip(pools, model.rerank_batch(texts, vectors, evidence, own, cut), strict=True)
+            returned = [_dense_list(each, len(pool)) for each, pool in zip(lists, pools, strict=True)]
+            pools = [tuple(pool[i] for i in rows) for pool, rows in zip(pools, returned, strict=True)]
+            vectors = [v[rows] for v, rows in zip(vectors, returned, strict=True)]
+            pure += zip(pools, model.rerank_batch(texts, vectors, None, own, cut), strict=True)
+            dense += [(pool, v @ u) for pool, v, u in zip(pools, vectors, own, strict=True)]
+        return _ndcg(of, told), _ndcg(of, pure), _ndcg(of, dense)
+
+
+def _dense_list(of: TrainingList, size: int) -> list[int]:
+    """Which of the first so many candidates the dense list brought; all of them when nothing is known of that."""
+    if of.evidence is None:
+        return list(range(size))
+    return np.flatnonzero(of.evidence[:size, _DENSE_RANK] > 0).tolist()
 
 
 def _with_current_scores(evidence: Float32Array, cosines: Float32Array) -> Float32Array:
@@ -121,10 +142,10 @@ def _with_current_scores(evidence: Float32Array, cosines: Float32Array) -> Float
     return now
 
 
-def _ndcg(of: ListSet, scores: Sequence[Sequence[float] | Float32Array]) -> float:
+def _ndcg(of: ListSet, scored: Sequence[_Scored]) -> float:
     run = {
-        each.query_id: [(id_, float(score)) for id_, score in zip(each.passages[: len(found)], found, strict=True)]
-        for each, found in zip(of.lists, scores, strict=True)
+        each.query_id: [(id_, float(score)) for id_, score in zip(ids, scores, strict=True)]
+        for each, (ids, scores) in zip(of.lists, scored, strict=True)
     }
     qrels = {
         each.query_id: {id_: grade for id_, grade in zip(each.passages, each.grades, strict=True) if grade is not None}

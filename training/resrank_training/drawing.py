@@ -181,8 +181,9 @@ def _which_lists_ran(  # noqa: PLR0917
 ) -> tuple[Int64Array, Float32Array]:
     """Drop what a whole first stage would have known, and the candidates that it alone brought."""
     chance = rng.random()
-    if chance < dropout.whole_list:
-        return rows, np.full_like(features, np.nan)
+    unknown = np.full_like(features, np.nan)
+    if chance < dropout.whole_list:  # its pool is the dense one: there is no other without a lexical list
+        return _of_one_pool(of, rows, one_list_only(features, _DENSE_RANK, _DENSE, rrf_k))[0], unknown
     chance -= dropout.whole_list
     if chance < dropout.lexical_only:
         only = one_list_only(features, _BM25_RANK, _BM25, rrf_k)
@@ -190,10 +191,16 @@ def _which_lists_ran(  # noqa: PLR0917
         only = one_list_only(features, _DENSE_RANK, _DENSE, rrf_k)
     else:
         return rows, features
+    in_pool, usable = _of_one_pool(of, rows, only)
+    return in_pool, only if usable else features
+
+
+def _of_one_pool(of: TrainingList, rows: Int64Array, only: Float32Array) -> tuple[Int64Array, bool]:
+    """The rows that one first stage returned; all of them, and false, when there is nothing to learn from those."""
     in_pool = rows[~np.isnan(only[rows, _RRF])]
     if not any((of.grades[i] or 0) > 0 for i in in_pool) or len(in_pool) < 2:
-        return rows, features  # nothing to learn from in that pool
-    return in_pool, only
+        return rows, False
+    return in_pool, True
 
 
 def _teaches(of: TrainingList, stage: Stage) -> bool:

@@ -109,7 +109,7 @@ class EvidenceDropout:
     What the reranker is not told in training, so that it also ranks without it.
 
     :param number: probability that a single known number of a candidate is unknown.
-    :param whole_list: probability that a list has no evidence: the pure mode.
+    :param whole_list: probability that a list has no evidence, and the dense list's candidates alone: the pure mode.
     :param lexical_only: probability that only the lexical list is known to have run, as in a BM25 pool.
     :param dense_only: probability that only the dense list is known to have run.
     """
