@@ -150,7 +150,11 @@ class ResRankConfig:
         :raises ValueError: when it is not a ResRank config, is of another format, or holds an unknown or wrong value.
         """
         values = dict(values)
-        if values.pop("model_type", None) != "resrank":
+        kind = values.pop("model_type", None)
+        if kind == "resrank-reader":
+            msg = "the folder holds a reader, which finds answers in passages and does not rank: load it by SpanReader"
+            raise ValueError(msg)
+        if kind != "resrank":
             msg = (
                 "expected a ResRank config.json (model_type 'resrank'); got another kind of model. "
                 "Start a ResRank model from plain backbones with ResRank.from_backbones(encoder=…)"
