@@ -35,6 +35,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Co
 
 from resrank import RerankerConfig, ResRank, ResRankConfig
 from resrank.head import Head
+from resrank.reader import ReaderConfig, new_reader
 
 # Tiny matrices: a second thread only waits, most of all on a machine that others use too.
 torch.set_num_threads(1)
@@ -271,6 +272,18 @@ def tiny_qwen_checkpoint(
 def tiny_safe_checkpoint(tiny_mini: Callable[..., ResRank], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete checkpoint folder of the `mini` family at safe start: ranks as the first stage. Do not write to it."""
     return _write_checkpoint(tiny_mini(), tmp_path_factory.mktemp("checkpoints") / "tiny-safe")
+
+
+@pytest.fixture(scope="session")
+def tiny_reader_folder(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random question-answering model as transformers writes it; its spans differ. Do not write to it."""
+    folder = tmp_path_factory.mktemp("readers") / "tiny-reader"
+    reader = new_reader(str(mini_encoder_folder), ReaderConfig())
+    with torch.no_grad():
+        reader.model.qa_outputs.weight.mul_(50.0)
+    reader.model.save_pretrained(folder)
+    reader.tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

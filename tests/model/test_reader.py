@@ -41,20 +41,8 @@ UPDATED = "encoder.layer.0.attention.self.query"
 
 
 @pytest.fixture(scope="module")
-def reader_folder(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random question-answering model as transformers writes it, large enough that spans differ. Do not write to it."""
-    folder = tmp_path_factory.mktemp("readers") / "plain"
-    made = new_reader(str(mini_encoder_folder), CONFIG)
-    with torch.no_grad():
-        made.model.qa_outputs.weight.mul_(50.0)
-    made.model.save_pretrained(folder)
-    made.tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reader(reader_folder: Path) -> SpanReader:
-    loaded = SpanReader.from_pretrained(reader_folder, device="cpu", dtype="float32")
+def reader(tiny_reader_folder: Path) -> SpanReader:
+    loaded = SpanReader.from_pretrained(tiny_reader_folder, device="cpu", dtype="float32")
     return SpanReader(loaded.model, loaded.tokenizer, CONFIG)
 
 
@@ -370,15 +358,15 @@ def test_an_adapter_may_name_a_pinned_base(
     assert asked == [str(adapter_folder), "a-base"]
 
 
-def test_dtype_is_as_asked(reader_folder: Path):
-    loaded = SpanReader.from_pretrained(reader_folder, device="cpu", dtype="bfloat16")
+def test_dtype_is_as_asked(tiny_reader_folder: Path):
+    loaded = SpanReader.from_pretrained(tiny_reader_folder, device="cpu", dtype="bfloat16")
     assert next(loaded.model.parameters()).dtype == torch.bfloat16
     assert loaded.device.type == "cpu"
     assert isinstance(loaded.read(QUERY, ["Bread needs yeast."])[0].margin, float)
 
 
-def test_a_model_of_transformers_gets_windows_of_its_size(reader_folder: Path):
-    assert SpanReader.from_pretrained(reader_folder, device="cpu").config == ReaderConfig(128, 32, 32, 30)
+def test_a_model_of_transformers_gets_windows_of_its_size(tiny_reader_folder: Path):
+    assert SpanReader.from_pretrained(tiny_reader_folder, device="cpu").config == ReaderConfig(128, 32, 32, 30)
 
 
 def test_a_new_reader_starts_from_the_base_and_its_seed(mini_encoder_folder: Path):
@@ -431,9 +419,9 @@ def test_a_damaged_adapter_is_named(adapter_folder: Path, file: str, how: str):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_a_damaged_whole_reader_is_named(reader_folder: Path, file: str, tmp_path: Path):
+def test_a_damaged_whole_reader_is_named(tiny_reader_folder: Path, file: str, tmp_path: Path):
     folder = tmp_path / "damaged"
-    shutil.copytree(reader_folder, folder)
+    shutil.copytree(tiny_reader_folder, folder)
     (folder / file).write_bytes((folder / file).read_bytes()[:50])
     with pytest.raises(ValueError, match=r"(?s)damaged.* cannot be read"):
         SpanReader.from_pretrained(folder, device="cpu")
@@ -457,11 +445,11 @@ def test_a_resrank_checkpoint_is_no_reader(tiny_mini_checkpoint: Path):
         SpanReader.from_pretrained(tiny_mini_checkpoint, device="cpu")
 
 
-def test_a_reader_is_no_resrank_checkpoint(adapter_folder: Path, reader_folder: Path):
+def test_a_reader_is_no_resrank_checkpoint(adapter_folder: Path, tiny_reader_folder: Path):
     with pytest.raises(ValueError, match="holds a reader, which finds answers in passages"):
         ResRank.from_pretrained(adapter_folder)
     with pytest.raises(ValueError, match=r"expected a ResRank config\.json"):
-        ResRank.from_pretrained(reader_folder)
+        ResRank.from_pretrained(tiny_reader_folder)
 
 
 def test_a_missing_reader_says_how_to_make_one():

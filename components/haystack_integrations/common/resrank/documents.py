@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -138,6 +139,31 @@ def check_documents(documents: Any) -> list[Document]:
         found = f"a list with {next(type(d).__name__ for d in documents if not isinstance(d, Document))}"
     msg = f"documents must be a list of haystack Documents, got {found}. For a query text use ResRankTextEmbedder"
     raise TypeError(msg)
+
+
+def unique_documents(documents: Sequence[Document]) -> list[Document]:
+    """
+    Each document once.
+
+    :param documents: any.
+    :returns: of those with one id, the one with the highest score, at the place of the first.
+    """
+    best: dict[str, Document] = {}
+    for document in documents:
+        other = best.get(document.id)
+        if other is None or score_or_lowest(document) > score_or_lowest(other):
+            best[document.id] = document
+    return list(best.values())
+
+
+def score_or_lowest(document: Document) -> float:
+    """
+    A document's score, to sort by.
+
+    :param document: any document.
+    :returns: its score; -inf when it has none or NaN.
+    """
+    return -math.inf if document.score is None or math.isnan(document.score) else document.score
 
 
 def check_query(query: Any) -> str:

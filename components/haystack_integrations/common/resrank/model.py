@@ -11,7 +11,8 @@ import inspect
 import json
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from haystack import default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice, Secret
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from resrank import ResRank
     from resrank.config import Attention
 
-_ENGINES: weakref.WeakValueDictionary[str, ResRank] = weakref.WeakValueDictionary()
+_T = TypeVar("_T")
+_LOADED: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _GUARD = threading.Lock()
 
 
@@ -106,20 +108,19 @@ class ResRankModel:
         device = None if self.device is None else self.device.to_torch_str()
         runtime = Runtime.resolve(device, self.dtype, self.attn_implementation)
         key = json.dumps([identity(self.model), self.revision, self.attention, str(runtime)])
-        with _GUARD:
-            engine = _ENGINES.get(key)
-            if engine is None:
-                engine = ResRank.from_pretrained(
-                    self.model,
-                    device=device,
-                    dtype=self.dtype,
-                    attn_implementation=self.attn_implementation,
-                    attention=self.attention,
-                    revision=self.revision,
-                    token=None if self.token is None else self.token.resolve_value(),
-                    local_files_only=self.local_files_only,
-                )
-                _ENGINES[key] = engine
+        engine = shared(
+            key,
+            lambda: ResRank.from_pretrained(
+                self.model,
+                device=device,
+                dtype=self.dtype,
+                attn_implementation=self.attn_implementation,
+                attention=self.attention,
+                revision=self.revision,
+                token=None if self.token is None else self.token.resolve_value(),
+                local_files_only=self.local_files_only,
+            ),
+        )
         return engine.load(*parts) if parts else engine
 
     def changed(self, **parameters: Any) -> ResRankModel:
@@ -161,11 +162,27 @@ class ResRankModel:
         return default_from_dict(cls, data)
 
 
+def shared(key: str, load: Callable[[], _T]) -> _T:
+    """
+    Get what one key stands for, loaded once per process for as long as somebody holds it.
+
+    :param key: says everything that loading depends on.
+    :param load: makes it; one thread at a time.
+    :returns: the same object for everybody who asks meanwhile.
+    """
+    with _GUARD:
+        found: _T | None = _LOADED.get(key)
+        if found is None:
+            found = load()
+            _LOADED[key] = found
+        return found
+
+
 def loaded_models() -> int:
     """
-    How many models this process holds in memory.
+    How many models, readers among them, this process holds in memory.
 
     :returns: a count; unreachable ones are collected first.
     """
     gc.collect()
-    return len(_ENGINES)
+    return len(_LOADED)

@@ -19,6 +19,8 @@ from haystack_integrations.common.resrank.documents import (
     check_vectors,
     document_text,
     entry,
+    score_or_lowest,
+    unique_documents,
     with_entry,
 )
 from haystack_integrations.common.resrank.model import ResRankModel
@@ -126,7 +128,7 @@ class ResRankRanker(ModelUser):
         """
         check_query(query)
         check_top_k(top_k)
-        candidates = _unique(check_documents(documents))
+        candidates = unique_documents(check_documents(documents))
         if not candidates:
             return {"documents": []}
         engine = self._loaded()
@@ -143,7 +145,7 @@ class ResRankRanker(ModelUser):
         threshold = self.score_threshold if score_threshold is None else score_threshold
         limit = self.top_k if top_k is None else top_k
         kept = [i for i, score in enumerate(scores) if threshold is None or score >= threshold]
-        kept.sort(key=lambda i: (-raw[i], -_first_stage_score(candidates[i]), candidates[i].id))
+        kept.sort(key=lambda i: (-raw[i], -score_or_lowest(candidates[i]), candidates[i].id))
         return {"documents": [self._ranked(candidates[i], i + 1, scores[i]) for i in kept[:limit]]}
 
     def _vectors(self, documents: list[Document], engine: ResRank) -> list[Any]:
@@ -205,19 +207,6 @@ def _naming_documents(error: ValueError, documents: list[Document]) -> ValueErro
         f"({ids}{more}): embed these documents again"
     )
     return ValueError(msg)
-
-
-def _unique(documents: list[Document]) -> list[Document]:
-    best: dict[str, Document] = {}
-    for document in documents:
-        other = best.get(document.id)
-        if other is None or _first_stage_score(document) > _first_stage_score(other):
-            best[document.id] = document
-    return list(best.values())
-
-
-def _first_stage_score(document: Document) -> float:
-    return -math.inf if document.score is None or math.isnan(document.score) else document.score
 
 
 def _check_query_embedding(query_embedding: list[float] | None, dimension: int) -> None:
