@@ -23,7 +23,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +299,72 @@ def unit_vectors() -> Callable[..., np.ndarray]:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     return draw
+
+
+# ------------------------------------------------------------------------------------------------------- LLM endpoint
+
+
+class LLM:
+    """
+    A stand-in for an LLM's endpoint on the loopback.
+
+    `text` is what it says; `status`, `body` and `delay_s` are for the days when it does not. `requests` keeps what it was sent.
+    """
+
+    def __init__(self) -> None:
+        self.text, self.status, self.delay_s = "Hello.", 200, 0.0
+        self.body: Any = None
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        llm = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                llm.requests.append({"path": self.path, **asked})
+                llm.keys.append(self.headers.get("Authorization", ""))
+                time.sleep(llm.delay_s)
+                body = llm.body if llm.body is not None else llm.completion(llm.text)
+                payload = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(llm.status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(payload)))
+                self.end_headers()
+                with suppress(OSError):  # a client that did not wait
+                    self.wfile.write(payload)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    @staticmethod
+    def completion(text: str | None) -> dict[str, Any]:
+        message = {"role": "assistant", "content": text}
+        return {
+            "id": "1", "object": "chat.completion", "created": 1, "model": "a-model",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }  # fmt: skip
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[LLM]:
+    """A stand-in LLM endpoint that the environment names."""
+    endpoint = LLM()
+    for name in list(os.environ):
+        if name.startswith("OPENAI_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("OPENAI_MODEL", "a-model")
+    thread = threading.Thread(target=endpoint.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+    thread.join()
 
 
 # ----------------------------------------------------------------------------------------------------------- helpers
