@@ -38,6 +38,9 @@ Store = Annotated[
     Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.", show_default=True)
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many results.")]
+Reader = Annotated[
+    str, typer.Option("--reader", envvar="RESRANK_READER", help="What finds answers: a name, folder or hub id.")
+]
 
 
 @app.command()
@@ -140,9 +143,66 @@ def search(
         out.print(results_table(documents, query))
         err.print(f"{len(documents)} results in {milliseconds:.0f} ms", style="dim")
     else:
-        err.print(
-            f"nothing found: the store {escape(str(store))} holds no passages yet. Index some: resrank index PATH"
-        )
+        err.print(_nothing_in(store))
+    return 0
+
+
+@app.command()
+@command
+def ask(
+    query: Annotated[str, typer.Argument(help="A question.")],
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    model: Model = "resrank-mini",
+    reader: Reader = "resrank-reader-mini",
+    llm: Annotated[
+        bool,
+        typer.Option(
+            "--llm",
+            help="Let an LLM answer, at OPENAI_BASE_URL with OPENAI_API_KEY and OPENAI_MODEL; it is sent the passages.",
+        ),
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the LLM.")] = 120.0,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many passages to read.")] = 5,
+    device: Device = None,
+    dtype: Dtype = "auto",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Answer a question from the store: with a piece of a passage, or in an LLM's words (--llm).
+    """
+    from .display import citation_dict, err, extracted_dict, out, print_json, show_extracted, show_generated
+    from .loader import load_pipeline
+
+    _require_store(store)
+    handle = model_parameters(model, device, dtype)
+    encoder = _encoder(handle)
+    own = {"generator": {"timeout": timeout}} if llm else {"reader": {**handle, "model": reader}}
+    pipeline = load_pipeline(
+        "rag" if llm else "rag_extractive",
+        model=handle,
+        store=_store_parameters(store, encoder),
+        components={"ranker": {"top_k": top_k}, "retriever": {"top_k": max(100, top_k)}, **own},
+    )
+    try:
+        pipeline.warm_up()
+        started = time.perf_counter()
+        outcome = pipeline.run({"query": query}, include_outputs_from={"ranker"})
+        milliseconds = (time.perf_counter() - started) * 1_000
+    finally:
+        pipeline.close()
+    answers = outcome["answer_builder" if llm else "reader"]["answers"]
+    if as_json:
+        found = {"query": query, "latency_ms": round(milliseconds, 2), "answer": answers[0].data}
+        if llm:
+            print_json({**found, "citations": [citation_dict(document) for document in answers[0].documents]})
+        else:
+            print_json({**found, "answers": [extracted_dict(answer) for answer in answers]})
+    elif not outcome["ranker"]["documents"]:
+        err.print(_nothing_in(store))
+    else:
+        out.print(show_generated(answers[0]) if llm else show_extracted(answers))
+        err.print(f"{len(outcome['ranker']['documents'])} passages read in {milliseconds:.0f} ms", style="dim")
     return 0
 
 
@@ -271,6 +331,10 @@ def _require_store(store: Path) -> None:
     if not store.is_dir():
         msg = f"there is no store at {store}: index some files first (resrank index PATH), or name one with --store"
         raise FileNotFoundError(msg)
+
+
+def _nothing_in(store: Path) -> str:
+    return f"nothing found: the store {escape(str(store))} holds no passages yet. Index some: resrank index PATH"
 
 
 def _cache_folder() -> Path:

@@ -7,20 +7,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from haystack import Document
-from rich.console import Console
+from haystack import Document, ExtractedAnswer, GeneratedAnswer
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 _SNIPPET = 160
+_AROUND = 120
 
 
 @contextmanager
@@ -109,6 +113,85 @@ def result_dict(document: Document, rank: int) -> dict[str, Any]:
         "content": document.content,
         "meta": meta,
     }
+
+
+def show_extracted(answers: list[ExtractedAnswer]) -> Group:
+    """
+    Answers of a reader.
+
+    :param answers: best first, with "no answer" among them.
+    :returns: those above "no answer", each with its confidence, source and the passage around it.
+    """
+    lines: list[RenderableType] = []
+    for answer in answers:
+        if answer.data is None or answer.document is None or answer.document_offset is None:
+            break
+        place, text = answer.document_offset, answer.document.content or ""
+        before, after = _line(text[: place.start]), _line(text[place.end :])
+        lines.append(Text.assemble((_line(answer.data), "bold"), (f"  confidence {answer.score:.2f}", "dim")))
+        passage = Text.assemble(
+            before if len(before) <= _AROUND else f"…{before[-_AROUND:]}",
+            (_line(answer.data), "bold"),
+            after if len(after) <= _AROUND else f"{after[:_AROUND]}…",
+        )
+        lines += [_indented(Text(source_of(answer.document), "cyan")), _indented(passage)]
+    if not lines:
+        lines.append(Text.assemble(("no answer found", "bold"), (f"  confidence {answers[0].score:.2f}", "dim")))
+    return Group(*lines)
+
+
+def show_generated(answer: GeneratedAnswer) -> Group:
+    """
+    An LLM's answer.
+
+    :param answer: with the documents that it cites.
+    :returns: its text and, by number, the source and start of each cited passage.
+    """
+    lines: list[RenderableType] = [Text(answer.data.strip())]
+    for document in answer.documents:
+        number = f"[{document.meta['source_index']}]"
+        lines.append(Text.assemble((number, "bold"), " ", (source_of(document), "cyan")))
+        lines.append(_indented(Text(snippet(document, _SNIPPET))))
+    if not answer.documents:
+        lines.append(Text("no passage is cited", "dim"))
+    return Group(*lines)
+
+
+def extracted_dict(answer: ExtractedAnswer) -> dict[str, Any]:
+    """
+    An answer of a reader for programs.
+
+    :param answer: with a place, or "no answer".
+    :returns: plain values; "no answer" has only its confidence.
+    """
+    if answer.document is None or answer.document_offset is None:
+        return {"answer": None, "confidence": answer.score}
+    place = {"start": answer.document_offset.start, "end": answer.document_offset.end}
+    return {"answer": answer.data, "confidence": answer.score, **place, **_passage_dict(answer.document)}
+
+
+def citation_dict(document: Document) -> dict[str, Any]:
+    """
+    A cited passage for programs.
+
+    :param document: of a generated answer.
+    :returns: plain values; `number` is how the answer cites it.
+    """
+    return {"number": document.meta["source_index"], **_passage_dict(document)}
+
+
+def _passage_dict(document: Document) -> dict[str, Any]:
+    meta = {key: value for key, value in document.meta.items() if key not in ("resrank", "source_index", "referenced")}
+    return {"source": source_of(document), "id": document.id, "content": document.content, "meta": meta}
+
+
+def _indented(text: Text) -> Padding:
+    return Padding(text, (0, 0, 0, 2), expand=False)
+
+
+def _line(text: str) -> str:
+    """On one line, with a single space where there was any white space, also at its ends."""
+    return re.sub(r"\s+", " ", text)
 
 
 def source_of(document: Document) -> str:
