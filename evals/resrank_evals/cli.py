@@ -54,8 +54,8 @@ def ir(
             "--system",
             "-s",
             help="bm25, dense, rrf, resrank[:pool=bm25|dense|rrf,evidence=on|off,attention=causal|order_free,"
-            "order=given|shuffled,model=…], cross-encoder:MODEL[,pool=…], run:FILE, or a pipeline's FILE.yaml. "
-            "Give it several times.",
+            "order=given|shuffled,model=…], cross-encoder:MODEL[,pool=…], pe-rank:MODEL[,pool=…,window=20|none], "
+            "e2rank:MODEL[,pool=…,k=20], run:FILE, or a pipeline's FILE.yaml. Give it several times.",
             show_default=", ".join(DEFAULT_SYSTEMS),
         ),
     ] = list(DEFAULT_SYSTEMS),  # noqa: B006

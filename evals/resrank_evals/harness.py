@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -38,10 +36,10 @@ from .results import (
     COLLECTION,
     RESULT,
     CollectionCard,
-    Latency,
     SystemResult,
     check_different,
     folder_name,
+    latencies,
     read_collection,
     read_result,
     write_collection,
@@ -49,23 +47,30 @@ from .results import (
 )
 from .runners import (
     Ranking,
-    check_system,
     rank_by_cross_encoder,
+    rank_by_e2rank,
+    rank_by_pe_rank,
     rank_by_pipeline,
     rank_by_resrank,
+    read_definition,
     read_ranking,
 )
 from .systems import (
     CrossEncoderSystem,
+    E2RankSystem,
     FirstStageSystem,
+    PERankSystem,
     PipelineSystem,
     Pool,
+    Reranker,
     ResRankSystem,
     RunSystem,
     System,
     describe,
 )
 from .trec import write_run
+
+_WEIGHTS: dict[type, str] = {CrossEncoderSystem: "cross_encoder", PERankSystem: "pe_rank", E2RankSystem: "e2rank"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def run(
     labels = [_label(source.name, source.split) for source in sources]
     check_different("collections", labels, "measure them separately")
     for system in systems:
-        check_system(system, labels)
+        _check(system, labels)
     models = _Models()
     for source, label in zip(sources, labels, strict=True):
         progress(f"Reading {label}", 0, 0)
@@ -143,6 +148,18 @@ def run(
         finally:
             table.close()
             del table  # before the next collection is read
+
+
+def _check(system: System, collections: Sequence[str]) -> None:
+    """Find out what is wrong with a system's files before anything is measured."""
+    if isinstance(system, PipelineSystem):
+        read_definition(system.path)
+    if isinstance(system, RunSystem):
+        for name in collections:
+            path = system.file(name)
+            if not path.is_file():
+                msg = f"system {system.name!r}: there is no file {path} for the collection {name}"
+                raise FileNotFoundError(msg)
 
 
 def _claim(results: Path, card: CollectionCard) -> None:
@@ -247,8 +264,8 @@ class _Table:
             wanted["file"] = sha256_of(Path(system.path))
         if not isinstance(system, RunSystem):
             wanted["model"] = self._models.description(self._handle(system))
-        if isinstance(system, CrossEncoderSystem):
-            wanted["cross_encoder"] = weights_hash(system.model)
+        if isinstance(system, CrossEncoderSystem | PERankSystem | E2RankSystem):
+            wanted[_WEIGHTS[type(system)]] = weights_hash(system.model)
         return wanted
 
     def _measure(self, system: System, wanted: dict[str, Any]) -> tuple[SystemResult, Ranking]:
@@ -261,21 +278,21 @@ class _Table:
         per_query = quality.evaluate(ranking.run, of.qrels, settings.measures)
         pool: str | None = None
         ceiling: dict[str, float] = {}
-        if isinstance(system, ResRankSystem | CrossEncoderSystem):
+        if isinstance(system, Reranker):
             pool = FirstStageSystem(system.pool, _model_name(system)).name
             ceiling = quality.ceiling(self._pool(system).run, of.qrels, settings.measures)
         count = max(1, len(of.queries))
-        reads_vectors = not (isinstance(system, FirstStageSystem | CrossEncoderSystem) and system.pool == "bm25")
+        reads_texts = isinstance(system, FirstStageSystem | CrossEncoderSystem | E2RankSystem) and system.pool == "bm25"
         result = SystemResult(
             collection=of.name,
             system=system.name,
             settings=wanted,
             means=quality.mean(per_query),
             per_query=per_query,
-            latency=_latency(ranking.latency_ms),
+            latency=latencies(ranking.latency_ms),
             tokens={kind: tokens / count for kind, tokens in ranking.tokens.items()},
             generated_tokens=None if ranking.generated_tokens is None else ranking.generated_tokens / count,
-            indexing_tokens=None if cost is None else cost.tokens if reads_vectors else 0,
+            indexing_tokens=None if cost is None else 0 if reads_texts else cost.tokens,
             truncated_passages=None if cost is None else cost.truncated,
             blank_passages=None if cost is None else cost.blank,
             peak_memory_mb=round(peak.megabytes, 1),
@@ -311,11 +328,15 @@ class _Table:
             for query_id, query in queries.items():
                 yield query_id, query, candidates(pool, query_id, store)
 
-        ranking = (
-            rank_by_resrank(system, lists(), len(queries), self._ranker_handle(system), self._settings.seed, told)
-            if isinstance(system, ResRankSystem)
-            else rank_by_cross_encoder(system, lists(), len(queries), self._settings.model, told)
-        )
+        if isinstance(system, ResRankSystem):
+            handle, seed = self._ranker_handle(system), self._settings.seed
+            ranking = rank_by_resrank(system, lists(), len(queries), handle, seed, told)
+        elif isinstance(system, PERankSystem):
+            ranking = rank_by_pe_rank(system, lists(), len(queries), self._settings.model, told)
+        elif isinstance(system, E2RankSystem):
+            ranking = rank_by_e2rank(system, lists(), len(queries), self._settings.model, told)
+        else:
+            ranking = rank_by_cross_encoder(system, lists(), len(queries), self._settings.model, told)
         tokens = dict(ranking.tokens)
         tokens["query"] = tokens.get("query", 0) + pool.query_tokens
         return dataclasses.replace(ranking, latency_ms={**stage, **ranking.latency_ms}, tokens=tokens)
@@ -344,7 +365,7 @@ class _Table:
         self._store(system)
         return self._costs[self._key(system)]
 
-    def _pool(self, system: FirstStageSystem | ResRankSystem | CrossEncoderSystem) -> PoolResult:
+    def _pool(self, system: FirstStageSystem | Reranker) -> PoolResult:
         key = (self._key(system), system.pool)
         if key not in self._pools:
             self._pools[key] = retrieve(
@@ -359,21 +380,5 @@ class _Table:
 
 
 def _model_name(system: System) -> str | None:
-    """The checkpoint that a system names beside the run's; a cross-encoder's model is another kind."""
+    """The checkpoint that a system names beside the run's; the peers' models are of other kinds."""
     return system.model if isinstance(system, FirstStageSystem | ResRankSystem) else None
-
-
-def _latency(stages: dict[str, list[float]]) -> dict[str, Latency]:
-    if not stages:
-        return {}
-    total = [math.fsum(times) for times in zip(*stages.values(), strict=True)]
-    return {stage: _percentiles(times) for stage, times in {**stages, "total": total}.items()}
-
-
-def _percentiles(times: list[float]) -> Latency:
-    ordered = sorted(times)
-    return Latency(
-        p50_ms=statistics.median(ordered),
-        p95_ms=ordered[math.ceil(0.95 * len(ordered)) - 1],
-        mean_ms=statistics.fmean(ordered),
-    )

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -132,6 +134,19 @@ def folder_name(name: str) -> str:
     if safe == name and len(safe) <= _LONGEST_NAME and safe.upper().partition(".")[0] not in _RESERVED:
         return safe
     return f"{safe[:_LONGEST_NAME]}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def latencies(stages: Mapping[str, Sequence[float]]) -> dict[str, Latency]:
+    """
+    Sum up times.
+
+    :param stages: stage name to milliseconds of each query, in the same order of queries.
+    :returns: stage name to its time, and their sum as `total`; empty without stages.
+    """
+    if not stages:
+        return {}
+    total = [math.fsum(times) for times in zip(*stages.values(), strict=True)]
+    return {stage: _percentiles(sorted(times)) for stage, times in {**stages, "total": total}.items()}
 
 
 def write_result(results: Path, result: SystemResult, run: str) -> Path:
@@ -256,6 +271,14 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _percentiles(ordered: Sequence[float]) -> Latency:
+    return Latency(
+        p50_ms=statistics.median(ordered),
+        p95_ms=ordered[math.ceil(0.95 * len(ordered)) - 1],
+        mean_ms=statistics.fmean(ordered),
+    )
 
 
 def _read(path: Path, kind: type) -> dict[str, Any]:

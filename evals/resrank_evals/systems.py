@@ -8,6 +8,8 @@ Names of systems.
 `bm25`, `dense`, `rrf`               the first stages; `dense:model=MY-CHECKPOINT` with another model than the run's
 `resrank:pool=bm25,evidence=off`     ResRank on a first stage's candidates
 `cross-encoder:MODEL,pool=rrf`       a sentence-transformers cross-encoder on their texts
+`pe-rank:MODEL,window=none`          PE-Rank on their stored vectors
+`e2rank:MODEL,k=20`                  E2Rank on their texts
 `run:FILE`                           someone else's results, a TREC run
 `FILE.yaml`                          any Haystack pipeline that takes a query and returns documents
 """
@@ -23,6 +25,8 @@ Order = Literal["given", "shuffled"]
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 _SWITCH = {"on": True, "off": False}
+# Rerankers of a model that is named with them, and their options.
+_PEERS = {"cross-encoder": ("pool",), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k")}
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,56 @@ class CrossEncoderSystem:
 
         :returns: model and pool.
         """
-        return f"cross-encoder:{self.model}" + ("" if self.pool == "rrf" else f",pool={self.pool}")
+        return _named("cross-encoder", self.model, pool=(self.pool, "rrf"))
+
+
+@dataclass(frozen=True)
+class PERankSystem:
+    """
+    PE-Rank on the candidates' stored vectors.
+
+    :param model: folder of a model that was trained on vectors of the run's encoder.
+    :param pool: whose candidates.
+    :param window: passages in one prompt, moved to the front by half of it; `None` takes all at once.
+    """
+
+    model: str
+    pool: Pool = "rrf"
+    window: int | None = 20
+
+    @property
+    def name(self) -> str:
+        """
+        For tables.
+
+        :returns: model, and what differs from the default.
+        """
+        window = "none" if self.window is None else str(self.window)
+        return _named("pe-rank", self.model, pool=(self.pool, "rrf"), window=(window, "20"))
+
+
+@dataclass(frozen=True)
+class E2RankSystem:
+    """
+    E2Rank on the candidates' texts.
+
+    :param model: name or folder of an E2Rank model.
+    :param pool: whose candidates.
+    :param k: how many of them the prompt holds.
+    """
+
+    model: str
+    pool: Pool = "rrf"
+    k: int = 20
+
+    @property
+    def name(self) -> str:
+        """
+        For tables.
+
+        :returns: model, and what differs from the default.
+        """
+        return _named("e2rank", self.model, pool=(self.pool, "rrf"), k=(str(self.k), "20"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +207,8 @@ class PipelineSystem:
         return self.path
 
 
-System = FirstStageSystem | ResRankSystem | CrossEncoderSystem | RunSystem | PipelineSystem
+Reranker = ResRankSystem | CrossEncoderSystem | PERankSystem | E2RankSystem
+System = FirstStageSystem | Reranker | RunSystem | PipelineSystem
 
 
 def parse_system(text: str) -> System:
@@ -179,10 +233,16 @@ def parse_system(text: str) -> System:
             order=_choice(text, "order", options.get("order"), get_args(Order)) or "given",
             model=options.get("model"),
         )
-    if kind == "cross-encoder" and rest:
+    if kind in _PEERS and rest:
         model, _, more = rest.partition(",")
-        options = _options(text, more, ("pool",))
-        return CrossEncoderSystem(model, pool=_choice(text, "pool", options.get("pool"), POOLS) or "rrf")
+        options = _options(text, more, _PEERS[kind])
+        pool: Pool = _choice(text, "pool", options.get("pool"), POOLS) or "rrf"
+        if kind == "cross-encoder":
+            return CrossEncoderSystem(model, pool=pool)
+        if kind == "e2rank":
+            return E2RankSystem(model, pool=pool, k=_whole(text, "k", options.get("k", "20"), 1))
+        window = options.get("window", "20")
+        return PERankSystem(model, pool=pool, window=None if window == "none" else _whole(text, "window", window, 2))
     if kind == "run" and rest:
         if "{collection}" not in rest and not Path(rest).is_file():
             msg = f"system {text!r}: there is no file {rest}"
@@ -195,7 +255,8 @@ def parse_system(text: str) -> System:
         return PipelineSystem(text)
     msg = (
         f"unknown system {text!r}: expected bm25, dense, rrf, resrank[:pool=…,evidence=on|off,attention=…,order=…,"
-        "model=…], cross-encoder:MODEL[,pool=…], run:FILE, or a pipeline's FILE.yaml"
+        "model=…], cross-encoder:MODEL[,pool=…], pe-rank:MODEL[,pool=…,window=20|none], e2rank:MODEL[,pool=…,k=20], "
+        "run:FILE, or a pipeline's FILE.yaml"
     )
     raise ValueError(msg)
 
@@ -208,6 +269,19 @@ def describe(system: System) -> dict[str, Any]:
     :returns: its kind and options, for `settings`.
     """
     return {"kind": type(system).__name__, **asdict(system)}
+
+
+def _named(kind: str, model: str, **options: tuple[str, str]) -> str:
+    """`options` are (value, default) by name."""
+    shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
+    return ",".join([f"{kind}:{model}", *shown])
+
+
+def _whole(text: str, name: str, value: str, least: int) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < least:
+        msg = f"system {text!r}: {name} must be a number from {least} on, got {value!r}"
+        raise ValueError(msg)
+    return int(value)
 
 
 def _options(text: str, rest: str, known: tuple[str, ...]) -> dict[str, str]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from haystack import Document
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 from haystack_integrations.common.resrank import ResRankModel
@@ -26,6 +28,9 @@ from resrank_evals.harness import Outcome, Settings, run
 from resrank_evals.haystack_native import evaluate_with_haystack
 from resrank_evals.loading import CollectionSource
 from resrank_evals.measures import evaluate, mean
+from resrank_evals.peers.e2rank import E2RankRanker
+from resrank_evals.peers.pe_rank import PERankRanker
+from resrank_evals.peers.pe_rank_model import PERank, PERankConfig
 from resrank_evals.results import RESULT, RUN, folder_name, read_results
 from resrank_evals.systems import parse_system
 from resrank_evals.trec import Run, read_run
@@ -360,6 +365,86 @@ def test_a_cross_encoder(measure, collection, cross_encoder_folder, tmp_path):
     assert measure(name)[name].kept
     BertForSequenceClassification.from_pretrained(cross_encoder_folder).half().save_pretrained(cross_encoder_folder)
     assert not measure(name)[name].kept, "trained anew in the same folder"
+
+
+def candidates_of(collection: Collection, run: Run, query_id: str, passages: dict[str, list[float]]) -> list[Document]:
+    """Rebuilt from the first stage's run alone."""
+    return [
+        Document(id=id_, content=collection.passages[id_].content, score=score, embedding=passages[id_])
+        for id_, score in run[query_id]
+    ]
+
+
+@pytest.fixture
+def pe_rank(
+    tiny_mini_checkpoint: Path, collection: Collection, qwen_language_model_folder: Path, tmp_path: Path
+) -> tuple[PERank, dict[str, list[float]]]:
+    """A model, written to `pe-rank`, and the vectors that it ranks by passage id."""
+    engine, ids, rows = vectors(tiny_mini_checkpoint, collection)
+    torch.manual_seed(0)
+    config = PERankConfig(engine.dimension, engine.fingerprint)
+    model = PERank.from_language_model(qwen_language_model_folder, config, device="cpu", dtype="float32")
+    model.save_pretrained(tmp_path / "pe-rank")
+    return model, dict(zip(ids, rows.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("option", [("", [20]), (",window=8", [8, 8, 8, 8]), (",window=none", [20])])
+def test_pe_rank(measure, collection, pe_rank, option, tmp_path):
+    option, prompts = option
+    model, passages = pe_rank
+    name = f"pe-rank:{tmp_path}/pe-rank,pool=dense{option}"
+    found = {each: outcome.result for each, outcome in measure("dense", name).items()}
+    system = parse_system(name)
+    plain = PERankRanker(model, top_k=None, window_size=system.window, step=4 if prompts[0] == 8 else 10)
+    pool = stored(tmp_path / "out", "dense")
+    lengths = []
+    for query_id, hits in stored(tmp_path / "out", name).items():
+        query = collection.queries[query_id]
+        expected = plain.run(query=query, documents=candidates_of(collection, pool, query_id, passages))["documents"]
+        assert [(id_, score) for id_, score in hits] == [(d.id, pytest.approx(d.score)) for d in expected]
+        lengths.append(sum(len(ids) for size in prompts for ids in model.prompt(query, size)))
+    result = found[name]
+    slots = sum(prompts)
+    assert result.tokens == {"prompt": np.mean(lengths), "slots": slots, "query": found["dense"].tokens["query"]}
+    assert result.generated_tokens == slots
+    assert list(result.latency) == ["first stage", "rerank", "total"]
+    assert (result.pool, result.environment["dtype"]) == ("dense", "float32")
+    assert result.indexing_tokens == found["dense"].indexing_tokens
+    assert measure(name)[name].kept
+
+
+def test_pe_rank_of_another_encoder_is_refused(measure, qwen_language_model_folder, tmp_path):
+    model = PERank.from_language_model(qwen_language_model_folder, PERankConfig(32, "a" * 16), device="cpu")
+    model.save_pretrained(tmp_path / "pe-rank")
+    with pytest.raises(ValueError, match="carry vectors of another model"):
+        measure(f"pe-rank:{tmp_path}/pe-rank")
+
+
+def test_e2rank(measure, collection, qwen_encoder_folder, tmp_path):
+    folder = tmp_path / "e2rank"
+    shutil.copytree(qwen_encoder_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}\nassistant:"
+    tokenizer.save_pretrained(folder)
+    name = f"e2rank:{folder},pool=bm25,k=3"
+    found = {each: outcome.result for each, outcome in measure("bm25", name).items()}
+    plain = E2RankRanker(model=str(folder), listwise_k=3, top_k=None, device="cpu", dtype="float32")
+    pool = stored(tmp_path / "out", "bm25")
+    for query_id, hits in stored(tmp_path / "out", name).items():
+        documents = candidates_of(collection, pool, query_id, dict.fromkeys(collection.passages))
+        expected = plain.run(query=collection.queries[query_id], documents=documents)["documents"]
+        assert hits == [(d.id, pytest.approx(d.score, abs=1e-5)) for d in expected]
+    result = found[name]
+    count = len(collection.queries)
+    assert result.tokens == {
+        "prompt": plain.usage.prompt_tokens / count,
+        "passages": plain.usage.passage_tokens / count,
+        "query": 0,
+    }
+    assert (result.generated_tokens, result.indexing_tokens, result.pool) == (0, 0, "bm25")
+    assert list(result.latency) == ["first stage", "passages", "rerank", "total"]
+    assert result.environment["dtype"] == "float32"
+    assert measure(name)[name].kept
 
 
 def test_haystacks_own_evaluators(measure, collection, tmp_path):

@@ -11,6 +11,7 @@ Pinned: each candidate once and the best allowed one next; costs; what is saved 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -378,3 +379,19 @@ def test_damaged_folders_are_refused(model, tmp_path):
 def test_a_backbone_without_its_head_is_refused(qwen_reranker_folder):
     with pytest.raises(ValueError, match=r"lacks 1 weights \(lm_head.weight\)"):
         PERank.from_language_model(qwen_reranker_folder, PERankConfig(DIMENSION, "a" * 16), device="cpu")
+
+
+def test_a_cut_query_is_counted_and_told_once(qwen_language_model_folder, documents, caplog):
+    torch.manual_seed(0)
+    config = PERankConfig(DIMENSION, "a" * 16, max_query_length=3)
+    short = PERank.from_language_model(qwen_language_model_folder, config, device="cpu", dtype="float32")
+    length = len(short.tokenizer(QUERY, add_special_tokens=False)["input_ids"])
+    assert length > 3
+    ranker = PERankRanker(short, top_k=None, window_size=4, step=2)
+    with caplog.at_level(logging.WARNING):
+        ranker.run(query=QUERY, documents=documents(6))
+        ranker.run(query=QUERY, documents=documents(6))
+    assert (ranker.last_usage.windows, ranker.last_usage.cut_query_tokens) == (2, length - 3)
+    assert caplog.text.count("longer than max_query_length 3") == 1
+    ranker.run(query="a", documents=documents(2))
+    assert ranker.last_usage.cut_query_tokens == 0

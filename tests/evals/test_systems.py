@@ -10,7 +10,9 @@ import pytest
 
 from resrank_evals.systems import (
     CrossEncoderSystem,
+    E2RankSystem,
     FirstStageSystem,
+    PERankSystem,
     PipelineSystem,
     ResRankSystem,
     RunSystem,
@@ -34,6 +36,11 @@ from resrank_evals.systems import (
         ),
         ("cross-encoder:org/name", CrossEncoderSystem("org/name")),
         ("cross-encoder:org/name,pool=bm25", CrossEncoderSystem("org/name", pool="bm25")),
+        ("pe-rank:folder", PERankSystem("folder")),
+        ("pe-rank:folder,pool=dense,window=8", PERankSystem("folder", pool="dense", window=8)),
+        ("pe-rank:folder,window=none", PERankSystem("folder", window=None)),
+        ("e2rank:org/name", E2RankSystem("org/name")),
+        ("e2rank:org/name,pool=bm25,k=5", E2RankSystem("org/name", pool="bm25", k=5)),
     ],
 )
 def test_names_go_both_ways(text, system):
@@ -45,6 +52,8 @@ def test_names_go_both_ways(text, system):
 
 def test_defaults_are_not_part_of_a_name():
     assert parse_system("resrank:pool=rrf,evidence=on,order=given").name == "resrank"
+    assert parse_system("pe-rank:m,pool=rrf,window=20").name == "pe-rank:m"
+    assert parse_system("e2rank:m,pool=rrf,k=20").name == "e2rank:m"
 
 
 def test_files(tmp_path):
@@ -75,6 +84,13 @@ def test_files(tmp_path):
         ("resrank:attention=free", "attention must be causal or order_free, got 'free'"),
         ("resrank:order=random", "order must be given or shuffled, got 'random'"),
         ("cross-encoder:m,pool=x", "pool must be bm25 or dense or rrf, got 'x'"),
+        ("pe-rank:", "unknown system 'pe-rank:'"),
+        ("pe-rank:m,k=3", "expected options pool=…, window=…, each once, got 'k=3'"),
+        ("pe-rank:m,window=1", "window must be a number from 2 on, got '1'"),
+        ("pe-rank:m,window=all", "window must be a number from 2 on, got 'all'"),
+        ("e2rank:m,k=0", "k must be a number from 1 on, got '0'"),
+        ("e2rank:m,k=²", "k must be a number from 1 on, got '²'"),
+        ("e2rank:m,window=none", "expected options pool=…, k=…, each once, got 'window=none'"),
     ],
 )
 def test_what_is_wrong_is_said(text, message):

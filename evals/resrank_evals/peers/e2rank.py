@@ -18,7 +18,6 @@ evaluation code cuts a text after 1024 words; as there, the same cut text is emb
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,14 @@ import numpy as np
 from haystack import Document, component, logging
 from haystack.utils import ComponentDevice
 
-from haystack_integrations.common.resrank.documents import check_documents, check_query, check_top_k, document_text
+from haystack_integrations.common.resrank.documents import (
+    check_documents,
+    check_query,
+    check_top_k,
+    document_text,
+    score_or_lowest,
+    unique_documents,
+)
 from resrank.encoder import TruncationReport
 
 if TYPE_CHECKING:
@@ -172,7 +178,7 @@ class E2RankRanker:
         """
         check_query(query)
         check_top_k(top_k)
-        candidates = _unique(check_documents(documents))
+        candidates = unique_documents(check_documents(documents))
         if not candidates:
             return {"documents": []}
         texts = [document_text(document, [], "\n") for document in candidates]
@@ -190,8 +196,8 @@ class E2RankRanker:
             msg = f"{self.model} gives scores that are not finite in {self.dtype}: use dtype float32 or bfloat16"
             raise ValueError(msg)
         ranked = [replace(d, score=score) for d, score in zip(candidates, scores.tolist(), strict=True)]
-        came_with = {document.id: _score(document) for document in candidates}
-        ranked.sort(key=lambda d: (-_score(d), -came_with[d.id], d.id))
+        came_with = {document.id: score_or_lowest(document) for document in candidates}
+        ranked.sort(key=lambda d: (-score_or_lowest(d), -came_with[d.id], d.id))
         return {"documents": ranked[: self.top_k if top_k is None else top_k]}
 
     def encode_passages(self, texts: Sequence[str]) -> Float32Array:
@@ -331,15 +337,3 @@ def _tokenised(encoder: Encoder, texts: Sequence[str], what: str) -> list[list[A
         list(texts), add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
     )
     return read[what]
-
-
-def _unique(documents: list[Document]) -> list[Document]:
-    best: dict[str, Document] = {}
-    for document in documents:
-        if document.id not in best or _score(document) > _score(best[document.id]):
-            best[document.id] = document
-    return list(best.values())
-
-
-def _score(document: Document) -> float:
-    return -math.inf if document.score is None or math.isnan(document.score) else document.score

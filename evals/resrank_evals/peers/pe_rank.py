@@ -4,19 +4,26 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from haystack import Document, component
+from haystack import Document, component, logging
 
-from haystack_integrations.common.resrank.documents import check_documents, check_query, check_top_k, check_vectors
+from haystack_integrations.common.resrank.documents import (
+    check_documents,
+    check_query,
+    check_top_k,
+    check_vectors,
+    unique_documents,
+)
 from resrank.candidates import UnusableVectorsError, as_vectors
 
 from .pe_rank_model import PERank, PERankUsage
+
+logger = logging.getLogger(__name__)
 
 
 @component
@@ -56,6 +63,7 @@ class PERankRanker:
         self.window_size = window_size
         self.step = step
         self.last_usage = PERankUsage()
+        self._warned = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -109,7 +117,7 @@ class PERankRanker:
         """
         check_query(query)
         check_top_k(top_k)
-        candidates = _unique(check_documents(documents))
+        candidates = unique_documents(check_documents(documents))
         if not candidates:
             self.last_usage = PERankUsage()
             return {"documents": []}
@@ -121,7 +129,7 @@ class PERankRanker:
 
     @torch.inference_mode()
     def _rank(self, query: str, vectors: Any) -> tuple[list[int], PERankUsage]:
-        order, usage = list(range(len(vectors))), PERankUsage()
+        order, usage = list(range(len(vectors))), PERankUsage(cut_query_tokens=self._cut(query))
         slots = self.model.project(vectors)
         for start, end in _windows(len(order), self.window_size, self.step):
             window = order[start:end]
@@ -129,6 +137,18 @@ class PERankRanker:
             order[start:end] = [window[i] for i in ranked]
             usage += cost
         return order, usage
+
+    def _cut(self, query: str) -> int:
+        cut = self.model.cut_query_tokens(query)
+        if cut and not self._warned:
+            logger.warning(
+                "a query is {cut} tokens longer than max_query_length {max_query_length} and is cut; `last_usage` "
+                "counts it, later ones are cut without a word",
+                cut=cut,
+                max_query_length=self.model.config.max_query_length,
+            )
+            self._warned = True
+        return cut
 
     def _vectors(self, documents: list[Document]) -> Any:
         config = self.model.config
@@ -169,16 +189,3 @@ def _check_windows(window_size: int | None, step: int) -> None:
             f"window_size={window_size!r}, step={step!r}"
         )
         raise ValueError(msg)
-
-
-def _unique(documents: list[Document]) -> list[Document]:
-    best: dict[str, Document] = {}
-    for document in documents:
-        other = best.get(document.id)
-        if other is None or _score(document) > _score(other):
-            best[document.id] = document
-    return list(best.values())
-
-
-def _score(document: Document) -> float:
-    return -math.inf if document.score is None or math.isnan(document.score) else document.score

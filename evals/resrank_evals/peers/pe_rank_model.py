@@ -68,17 +68,20 @@ class PERankUsage:
     :param windows: prompts that the language model read.
     :param prompt_tokens: tokens and slots of these prompts.
     :param generated_tokens: decoded passages.
+    :param cut_query_tokens: of the query, which was longer than `max_query_length`; once, however many prompts.
     """
 
     windows: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    cut_query_tokens: int = 0
 
     def __add__(self, other: PERankUsage) -> PERankUsage:
         return PERankUsage(
             self.windows + other.windows,
             self.prompt_tokens + other.prompt_tokens,
             self.generated_tokens + other.generated_tokens,
+            self.cut_query_tokens + other.cut_query_tokens,
         )
 
 
@@ -240,13 +243,28 @@ class PERank(nn.Module):
         task, closing, again, answer, *begins = self.tokenizer(
             [*frame, *marks], add_special_tokens=False, padding=False, truncation=False
         )["input_ids"]
-        (asked,), _ = tokenize_counting(self.tokenizer, [query], self.config.max_query_length, add_special_tokens=False)
+        asked, _ = self._asked(query)
         contents: list[list[int]] = [[]] * count
         if texts is not None:
             contents, _ = tokenize_counting(self.tokenizer, texts, max_passage_length, add_special_tokens=False)
         before_slots = [*begins, [*again, *asked, *answer]]
         after_slots = [[*task, *asked], *([*closing, *content] for content in contents)]
         return [[*end, *begin] for end, begin in zip(after_slots, before_slots, strict=True)]
+
+    def cut_query_tokens(self, query: str) -> int:
+        """
+        How much of a query the prompt leaves out.
+
+        :param query: the query.
+        :returns: tokens beyond `max_query_length`.
+        """
+        return self._asked(query)[1]
+
+    def _asked(self, query: str) -> tuple[list[int], int]:
+        (asked,), (cut,) = tokenize_counting(
+            self.tokenizer, [query], self.config.max_query_length, add_special_tokens=False
+        )
+        return asked, cut
 
     def inputs(self, segments: Sequence[Sequence[int]], slots: torch.Tensor) -> torch.Tensor:
         """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from haystack_integrations.common.resrank.documents import (
     check_vectors,
     document_text,
     entry,
+    score_or_lowest,
+    unique_documents,
     with_entry,
 )
 
@@ -125,3 +128,11 @@ def test_good_numbers_of_results_pass(value: int | None):
 def test_bad_numbers_of_results_are_refused(value: Any):
     with pytest.raises(ValueError, match=f"top_k must be a positive integer or None, got {value!r}"):
         check_top_k(value)
+
+
+def test_of_documents_with_one_id_the_best_stays_at_the_first_place():
+    scores = [("a", None), ("b", 0.2), ("a", float("nan")), ("b", 0.3), ("b", 0.3), ("a", -1.0)]
+    documents = [Document(id=id_, content=str(n), score=score) for n, (id_, score) in enumerate(scores)]
+    assert [document.content for document in unique_documents(documents)] == ["5", "3"]
+    assert [score_or_lowest(document) for document in documents[:2]] == [-math.inf, 0.2]
+    assert unique_documents([]) == []
