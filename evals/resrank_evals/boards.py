@@ -71,6 +71,7 @@ class Board:
     :param means: macro average by system; `None` for a system that is not comparable on every collection.
     :param samples: of the bootstrap.
     :param tested: whether differences were tested.
+    :param bounds: systems that are no competitors: they have values, but are neither ranked nor compared.
     """
 
     measure: str
@@ -81,6 +82,7 @@ class Board:
     means: dict[str, float | None]
     samples: int
     tested: bool
+    bounds: frozenset[str] = frozenset()
 
     @property
     def best_means(self) -> set[str]:
@@ -89,7 +91,7 @@ class Board:
 
         :returns: systems, more than one when they are equal; none when no system has a mean.
         """
-        return _best(self.means)
+        return _best({system: mean for system, mean in self.means.items() if system not in self.bounds})
 
     def absent(self, system: str) -> list[str]:
         """
@@ -128,16 +130,17 @@ def check_measure(results: Sequence[SystemResult], measure: str) -> str:
     return measure
 
 
-def check_baseline(results: Sequence[SystemResult], baseline: str | None) -> str:
+def check_baseline(results: Sequence[SystemResult], baseline: str | None, bounds: frozenset[str] = frozenset()) -> str:
     """
     Choose the baseline, or refuse one that does not exist.
 
     :param results: at least one.
     :param baseline: the name; `None` for `bm25`, or the first system by name when there is no `bm25`.
+    :param bounds: systems that cannot be the baseline.
     :returns: the name.
     :raises ValueError: listing the systems that exist.
     """
-    known = sorted({result.system for result in results})
+    known = sorted({result.system for result in results} - bounds)
     if not known:
         msg = "there are no results to compare"
         raise ValueError(msg)
@@ -156,6 +159,7 @@ def make_board(
     baseline: str | None = None,
     samples: int = SAMPLES,
     tested: bool = True,
+    bounds: frozenset[str] = frozenset(),
 ) -> Board:
     """
     Put results of one measure side by side.
@@ -165,17 +169,18 @@ def make_board(
     :param baseline: a system; `None` for `bm25`, or the first one by name.
     :param samples: of the bootstrap intervals of the values.
     :param tested: whether to compare with the baseline.
+    :param bounds: systems that are neither ranked nor compared.
     :returns: the board.
     :raises ValueError: for an unknown measure or baseline, listing those that exist.
     """
     check_measure(results, measure)
-    baseline = check_baseline(results, baseline)
+    baseline = check_baseline(results, baseline, bounds)
     names = {result.system for result in results}
     collections = sorted({result.collection for result in results})
     cells: dict[tuple[str, str], Cell] = {}
     for collection in collections:
         values = query_values(results, collection, measure)
-        for system, cell in _column(values, baseline, samples, tested).items():
+        for system, cell in _column(values, baseline, samples, tested, bounds).items():
             cells[system, collection] = cell
     means: dict[str, float | None] = {}
     for system in names:
@@ -187,7 +192,7 @@ def make_board(
         mean = means[system]
         return mean is None, -(mean or 0.0), system
 
-    return Board(measure, baseline, collections, sorted(names, key=order), cells, means, samples, tested)
+    return Board(measure, baseline, collections, sorted(names, key=order), cells, means, samples, tested, bounds)
 
 
 def query_values(results: Sequence[SystemResult], collection: str, measure: str) -> dict[str, dict[str, float]]:
@@ -223,12 +228,14 @@ def reference_queries(values: Mapping[str, Mapping[str, float]], baseline: str) 
     return shared[0][0] if shared else frozenset()
 
 
-def _column(values: Mapping[str, Mapping[str, float]], baseline: str, samples: int, tested: bool) -> dict[str, Cell]:
+def _column(
+    values: Mapping[str, Mapping[str, float]], baseline: str, samples: int, tested: bool, bounds: frozenset[str]
+) -> dict[str, Cell]:
     queries = reference_queries(values, baseline)
     comparable = {system: row for system, row in values.items() if set(row) == queries}
     means = {system: sum(row.values()) / len(row) for system, row in values.items()}
-    best = _best({system: means[system] for system in comparable})
-    others = {system: row for system, row in comparable.items() if system != baseline}
+    best = _best({system: means[system] for system in comparable if system not in bounds})
+    others = {system: row for system, row in comparable.items() if system != baseline and system not in bounds}
     found = compare(others, values[baseline]) if tested and others and baseline in values else {}
     cells = {}
     for system, row in values.items():

@@ -131,7 +131,7 @@ def run(
     :raises ValueError: when two systems have one name, or a collection or system cannot be used.
     """
     check_different("systems", [system.name for system in systems], "measure them separately")
-    labels = [_label(source.name, source.split) for source in sources]
+    labels = [source.label for source in sources]
     check_different("collections", labels, "measure them separately")
     for system in systems:
         _check(system, labels)
@@ -180,11 +180,6 @@ def _claim(results: Path, card: CollectionCard) -> None:
             )
             raise ValueError(msg)
     write_collection(results, card)
-
-
-def _label(name: str, split: str) -> str:
-    """Splits of one collection are different collections to whoever compares results."""
-    return name if split == "test" else f"{name}-{split}"
 
 
 class _Models:

@@ -35,11 +35,22 @@ class CollectionSource:
     :param name: of the collection.
     :param split: of the qrels.
     :param load: reads it.
+    :param folder: of a collection in BEIR layout; `None` for others.
     """
 
     name: str
     split: str
     load: Callable[[], Collection]
+    folder: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """
+        Name collection and split: splits of one collection are different collections to whoever compares results.
+
+        :returns: the name, with the split when it is not `test`.
+        """
+        return self.name if self.split == "test" else f"{self.name}-{self.split}"
 
 
 def collection_sources(
@@ -106,7 +117,7 @@ def _beir(
 ) -> CollectionSource:
     chosen = choose_split(folder, split)
     load = partial(load_beir, folder, chosen, missing_passages=missing_passages, duplicate_ids=duplicate_ids)
-    return CollectionSource(name=collection_name(folder), split=chosen, load=load)
+    return CollectionSource(name=collection_name(folder), split=chosen, load=load, folder=folder)
 
 
 def _public(id_: str, spec: str, split: str | None, missing_passages: MissingPassages) -> CollectionSource:

@@ -174,12 +174,12 @@ def read_result(path: Path) -> SystemResult:
     :returns: the result.
     :raises ValueError: when it is none, naming the file.
     """
-    values = _read(path, SystemResult)
+    values = read_record(path, SystemResult)
     try:
         latency = {stage: Latency(**times) for stage, times in values.pop("latency", {}).items()}
         return SystemResult(**values, latency=latency)
     except (AttributeError, TypeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def write_collection(results: Path, card: CollectionCard) -> None:
@@ -221,9 +221,9 @@ def read_collection(path: Path) -> CollectionCard:
     :raises ValueError: when it is none, naming the file.
     """
     try:
-        return CollectionCard(**_read(path, CollectionCard))
+        return CollectionCard(**read_record(path, CollectionCard))
     except TypeError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def check_different(what: str, names: Sequence[str], advice: str) -> None:
@@ -281,20 +281,39 @@ def _percentiles(ordered: Sequence[float]) -> Latency:
     )
 
 
-def _read(path: Path, kind: type) -> dict[str, Any]:
+def read_record(path: Path, kind: type, made_by: str = "ir") -> dict[str, Any]:
+    """
+    Read a JSON file of a results folder.
+
+    :param path: the file.
+    :param kind: the dataclass whose fields it may hold.
+    :param made_by: the command that makes it.
+    :returns: the fields.
+    :raises ValueError: when it is damaged or of another version, naming the file.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error, made_by) from error
     known = {each.name for each in fields(kind)}
     found = values.pop("format", None) if isinstance(values, dict) else None
     if found != FORMAT or not known.issuperset(values):
         msg = (
-            f"{path} has format {found!r}; this version of resrank reads {FORMAT}: make it anew with `resrank-eval ir`"
+            f"{path} has format {found!r}; this version of resrank reads {FORMAT}: make it anew with "
+            f"`resrank-eval {made_by}`"
         )
         raise ValueError(msg)
     return dict(values)
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged ({error}): delete it and run `resrank-eval ir` again, which makes it anew")
+def damaged(path: Path, error: Exception, made_by: str = "ir") -> ValueError:
+    """
+    Word the error of a file that cannot be read.
+
+    :param path: the file.
+    :param error: what went wrong.
+    :param made_by: the command that makes it.
+    :returns: the error, to be raised.
+    """
+    msg = f"{path} is damaged ({error}): delete it and run `resrank-eval {made_by}` again, which makes it anew"
+    return ValueError(msg)

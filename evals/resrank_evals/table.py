@@ -31,6 +31,7 @@ def leaderboard(
     *,
     measure: str = DEFAULT_MEASURE,
     baseline: str | None = None,
+    bounds: frozenset[str] = frozenset(),
 ) -> Table:
     """
     Systems by collections, with 95 % intervals and what differs significantly from the baseline.
@@ -39,22 +40,24 @@ def leaderboard(
     :param results: any.
     :param measure: one that the results have.
     :param baseline: a system; `None` for `bm25`, or the first one by name.
+    :param bounds: systems that are neither ranked nor compared.
     :returns: a table; one row per collection and system when a column per collection would not fit.
     :raises ValueError: for an unknown measure or baseline, listing those that exist.
     """
-    board = make_board(results, measure=measure, baseline=baseline)
+    board = make_board(results, measure=measure, baseline=baseline, bounds=bounds)
     wide = _wide(board, cards)
     return wide if Console(width=10 * WIDTH).measure(wide).maximum <= WIDTH else _long(board, cards)
 
 
-def costs(results: Sequence[SystemResult]) -> Table:
+def costs(results: Sequence[SystemResult], title: str = "Cost per query") -> Table:
     """
     Time, tokens and memory of each system over its collections. The CSV has them one by one.
 
     :param results: any.
+    :param title: of the table.
     :returns: one row per system.
     """
-    table = Table(title="Cost per query", title_justify="left", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = (
         "Wall-clock milliseconds over all stages, medians over collections; tokens processed and generated, means. "
         "Memory: the most that the process took."
@@ -168,6 +171,8 @@ def _titled(board: Board) -> Table:
     caption = f"[95 % interval]; ▲ better, ▼ worse than {board.baseline} (Holm-corrected p < 0.05); bold: best"
     if len(board.collections) > 1:
         caption += f"\nmean: macro average; {NONE} for a system that lacks a collection"
+    if board.bounds:
+        caption += f"\n{' and '.join(sorted(board.bounds))}: bounds, neither ranked nor compared"
     if any(not cell.comparable for cell in board.cells.values()):
         caption += "\n≠ measured on other queries than the rest: not compared"
     table.caption = Text(caption)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from resrank_evals.boards import make_board
 from resrank_evals.table import costs, leaderboard, results_csv
 
 
@@ -83,3 +84,28 @@ def test_csv(made):
     assert row["tokens slots"] == "100.0"
     assert row["peak_gpu_memory_mb"] == ""
     assert row["queries"] == "60"
+
+
+def test_bounds_are_neither_ranked_nor_compared(made):
+    cards, results = made
+    bounds = frozenset({"resrank(pool=bm25)"})
+    board = make_board(results, bounds=bounds)
+    plain = make_board(results)
+    for collection in board.collections:
+        cell, before = (of.cells["resrank(pool=bm25)", collection] for of in (board, plain))
+        assert (cell.value, cell.low, cell.high) == (before.value, before.low, before.high)
+        assert (cell.best, cell.comparison, cell.comparable) == (False, None, True)
+        assert any(
+            board.cells[system, collection].best for system in board.systems if (system, collection) in board.cells
+        )
+    assert board.systems == plain.systems
+    assert board.best_means.isdisjoint(bounds)
+    # Fewer comparisons are corrected for.
+    one, other = (of.cells["dense(all-MiniLM-L6-v2)", "scifact"].comparison for of in (board, plain))
+    assert one.p_value == other.p_value
+    assert one.p_holm <= other.p_holm
+    assert "resrank(pool=bm25): bounds, neither ranked nor compared" in " ".join(
+        shown(leaderboard(cards, results, bounds=bounds)).split()
+    )
+    rest = [each for each in results if each.system in {"run:elsewhere", "bm25"}]
+    assert make_board(rest, bounds=frozenset({"bm25"})).baseline == "run:elsewhere"

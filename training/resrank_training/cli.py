@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from resrank_evals.cli import DEFAULT_STORES
+from resrank_evals.command_line import DEFAULT_STORES
 from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, make_app
 
 app = make_app("resrank-train", "Train ResRank models: mine, label, teacher, fit, export.")

@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resrank_pipelines.command import AsJson, Device, Dtype, Model
+
+from .command_line import (
+    DEFAULT_OUT,
+    DEFAULT_STORES,
+    DEFAULT_SYSTEMS,
+    REPORT,
+    Baseline,
+    Depth,
+    Duplicates,
+    Queries,
+    Results,
+    Seed,
+    Split,
+    Stores,
+    Systems,
+    named_sources,
+    publish,
+    seldom,
+    stored_systems,
+    summary,
+)
+
+
+def rag(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Collections with gold answers: BEIR folders with answers.jsonl, or folders of them. "
+            "Default: the folder in RESRANK_DATA.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer needs a list
+    *,
+    system: Systems = list(DEFAULT_SYSTEMS),  # noqa: B006
+    reader: Annotated[
+        str, typer.Option("--reader", help="Name, folder or hub id of an extractive question-answering model.")
+    ] = "resrank-reader-mini",
+    budget: Annotated[
+        str, typer.Option("--budget", help="Tokens of context that the reader is given, comma-separated.")
+    ] = "128,256,512",
+    out: Results = Path(DEFAULT_OUT),
+    stores: Stores = Path(DEFAULT_STORES),
+    queries: Queries = None,
+    seed: Seed = 0,
+    depth: Depth = 100,
+    split: Split = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            "--measure",
+            help="The measure that the table shows, e.g. EM@256, 'answer in context@512'; default: F1 of the budget in "
+            "the middle.",
+        ),
+    ] = None,
+    baseline: Baseline = None,
+    model: Model = "resrank-mini",
+    device: Device = None,
+    dtype: Dtype = "auto",
+    duplicate_ids: Duplicates = "error",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Measure the answers that a reader finds in each system's passages, within fixed budgets of tokens.
+
+    Rankings that `resrank-eval ir` has left in the results folder are used, others are made first.
+    """
+    from haystack_integrations.common.resrank import ResRankModel
+    from resrank_pipelines.display import err, print_json, progress_display
+    from resrank_pipelines.display import out as screen
+
+    from .answer_results import BOUNDS
+    from .answering import MEASURES, Answered, answer, check_budgets
+    from .harness import Settings
+    from .readers import SpanAnswers
+    from .systems import parse_system
+    from .table import costs, leaderboard
+
+    budgets = check_budgets(_numbers(budget))
+    shown = measure if measure is not None else f"F1@{budgets[len(budgets) // 2]}"
+    name, _, at = shown.rpartition("@")
+    if name not in MEASURES or at not in map(str, budgets):
+        msg = (
+            f"--measure must be {', '.join(MEASURES[:-1])} or {MEASURES[-1]}, @ and one of the budgets "
+            f"{', '.join(map(str, budgets))}, such as F1@{budgets[0]}; got {shown!r}"
+        )
+        raise ValueError(msg)
+    systems = [parse_system(name) for name in system]
+    if baseline is not None and baseline not in {each.name for each in systems} | stored_systems(out):
+        msg = f"--baseline must be one of this run's systems or of those in {out}, got {baseline!r}"
+        raise ValueError(msg)
+    sources = named_sources(data, split=split, duplicate_ids=duplicate_ids)
+    settings = Settings(
+        out=out,
+        stores=stores,
+        model=ResRankModel(model, device=device, dtype=dtype),
+        depth=depth,
+        queries=queries,
+        seed=seed,
+    )
+    answerer = SpanAnswers.from_pretrained(reader, device=device, dtype=dtype)
+    made: list[Answered] = []
+    told: set[str] = set()
+    try:
+        with progress_display(keep=False) as progress:
+            for answered in answer(
+                sources, systems, settings, answerer, budgets, seldom(progress), duplicate_ids=duplicate_ids
+            ):
+                made.append(answered)
+                result = answered.result
+                if not answered.kept and not as_json:
+                    value = result.means.get(shown)
+                    tail = "" if value is None else f": {shown} {value:.4f}"
+                    err.print(f"{result.collection}: answers from {result.system}{tail}", style="dim")
+                if result.collection not in told and result.without_gold:
+                    told.add(result.collection)
+                    err.print(f"{result.collection}: {result.without_gold} queries have no gold answer: left out")
+    finally:
+        # Also when it was interrupted: what is shown is what is there.
+        if made:
+            cards, _, every = publish(out, out / REPORT, "nDCG@10", None)
+    if as_json:
+        print_json({"results": [summary(each.result) for each in made], "report": str(out / REPORT)})
+        return 0
+    collections = {each.result.collection for each in made}
+    of_reader = [each for each in every if each.reader == answerer.name and each.collection in collections]
+    results = [each.as_system_result(int(at)) for each in of_reader if int(at) in each.budgets]
+    screen.print(leaderboard(cards, results, measure=shown, baseline=baseline, bounds=BOUNDS))
+    screen.print(costs(results, f"Cost of reading {at} tokens, per query"))
+    kept = sum(each.kept for each in made)
+    if kept:
+        screen.print(f"{kept} of {len(made)} results were there already and were kept.")
+    screen.print(f"Report: [cyan]{out / REPORT}[/]; answers, JSON and CSV beside it.", soft_wrap=True)
+    return 0
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        msg = f"--budget must be numbers of tokens such as 128,256,512, got {text!r}"
+        raise ValueError(msg)
+    return [int(part) for part in parts]

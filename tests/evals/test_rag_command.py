@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""`resrank-eval rag` with the real components and a reader that has learnt nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from resrank.reader import ReaderConfig, new_reader
+from resrank_evals import cli
+
+GOLD = {"q0": ["datetime.strptime"], "q1": [], "q2": ["Paris"], "q3": ["Alexander Fleming", "Fleming"]}
+
+
+@pytest.fixture
+def beir(write_beir: Callable[..., Path], tmp_path: Path, corpus: tuple[str, ...], queries: tuple[str, ...]) -> Path:
+    passages = {f"c{n}": text for n, text in enumerate(corpus)}
+    texts = {f"q{n}": text for n, text in enumerate(queries)}
+    folder = write_beir(
+        tmp_path / "data" / "small", passages, texts, {f"q{n}": {f"c{n}": 1} for n in range(len(texts))}
+    )
+    (folder / "answers.jsonl").write_text(
+        "".join(json.dumps({"_id": id_, "answers": gold}) + "\n" for id_, gold in GOLD.items())
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "tiny-reader"
+    new_reader(str(mini_encoder_folder), ReaderConfig(64, 16, 16, 5)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def resrank_eval(tmp_path: Path, tiny_safe_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("RESRANK_MODEL", str(tiny_safe_checkpoint))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("RESRANK_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def run(*arguments: str) -> Any:
+        return runner.invoke(cli.app, list(arguments), catch_exceptions=False)
+
+    return run
+
+
+def test_ranks_reads_and_publishes(resrank_eval, beir, reader, tmp_path):
+    command = ("rag", str(beir), "--reader", reader, "-s", "bm25", "-s", "dense", "--budget", "8, 16,32")
+    done = resrank_eval(*command)
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.stdout.split())
+    for text in ("F1@16", "bm25", "gold passage", "no context", "bounds, neither ranked", "Cost of reading 16 tokens"):
+        assert text in shown
+    told = " ".join(done.stderr.split())
+    assert "small: 1 queries have no gold answer: left out" in told
+    assert "small: answers from dense: F1@16 0." in told
+    results = tmp_path / ".resrank" / "results"
+    rows = list(csv.DictReader((results / "answers-tiny-reader.csv").open(encoding="utf-8")))
+    assert {row["system"] for row in rows} == {"bm25", "dense", "gold passage", "no context"}
+    assert all(row["queries"] == "3" for row in rows)
+    assert {row["system"] for row in csv.DictReader((results / "results.csv").open())} == {"bm25", "dense"}
+    kept = json.loads((results / "small" / "bm25" / "answers-tiny-reader.json").read_text())
+    assert kept["answers"]["q3"]["gold"] == ["Alexander Fleming", "Fleming"]
+    again = resrank_eval(*command, "--json")
+    results_shown = json.loads(again.stdout)["results"]
+    assert [each["system"] for each in results_shown] == ["bm25", "dense", "gold passage", "no context"]
+    assert "answers" not in results_shown[0]
+    assert "4 of 4 results were there already" in resrank_eval(*command).stdout
+
+
+def test_rankings_of_ir_are_used_and_other_measures_shown(resrank_eval, beir, reader, tmp_path):
+    assert resrank_eval("ir", str(beir), "-s", "bm25", "--queries", "3").exit_code == 0
+    result = tmp_path / ".resrank" / "results" / "small" / "bm25" / "result.json"
+    before = result.stat().st_mtime_ns
+    command = ("rag", str(beir), "--reader", reader, "-s", "bm25", "--queries", "3", "--budget", "16")
+    done = resrank_eval(*command, "--measure", "answer in context@16", "--baseline", "bm25")
+    assert done.exit_code == 0, done.output
+    assert "answer in context@16" in done.stdout
+    assert result.stat().st_mtime_ns == before
+    assert resrank_eval(*command, "--measure", "no answer@16").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "many"], "--budget must be numbers of tokens such as 128,256,512, got 'many'"),
+        (["--budget", "16,16"], "budgets must be different numbers of tokens from 1 on, got 16, 16"),
+        (["--measure", "F1@99"], "--measure must be F1, EM, answer in context or no answer, @ and one of the budgets"),
+        (["--measure", "nDCG@128"], "such as F1@128; got 'nDCG@128'"),
+        (["--baseline", "elsewhere"], "--baseline must be one of this run's systems"),
+        (["--reader", "nowhere/at-all"], "nowhere/at-all"),
+    ],
+)
+def test_mistakes_are_one_line(resrank_eval, beir, reader, arguments, message):
+    done = resrank_eval("rag", str(beir), "--reader", reader, "-s", "bm25", *arguments)
+    assert done.exit_code == 1, done.output
+    assert message in " ".join(done.stderr.split())
+
+
+def test_a_collection_without_gold_answers(resrank_eval, beir, reader):
+    (beir / "answers.jsonl").unlink()
+    done = resrank_eval("rag", str(beir), "--reader", reader, "-s", "bm25")
+    assert done.exit_code == 1
+    assert "small has no gold answers: expected" in " ".join(done.stderr.split())
