@@ -127,7 +127,7 @@ def publish(
     for reader, of in by_reader(answers).items():
         table = results_csv([result.as_system_result() for result in of])
         write_whole(results / f"answers-{folder_name(reader)}.csv", table)
-    save_report(render_report(cards, every, measure=measure, baseline=baseline), page)
+    save_report(render_report(cards, every, answers, measure=measure, baseline=baseline), page)
     return cards, every, answers
 
 

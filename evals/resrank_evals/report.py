@@ -20,7 +20,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from . import report_costs, report_settings
+from . import report_answers, report_costs, report_settings
+from .answer_results import BOUNDS, AnswerResult, read_all_answers
 from .boards import (
     DEFAULT_MEASURE,
     LEVEL,
@@ -66,7 +67,8 @@ def write_report(results: Path, out: Path, *, measure: str = DEFAULT_MEASURE, ba
     :raises FileNotFoundError: when the folder holds no result.
     :raises ValueError: for an unknown measure or baseline, listing those that exist, and for a damaged file.
     """
-    return save_report(render_report(*read_results(results), measure=measure, baseline=baseline), out)
+    found, answers = read_results(results), read_all_answers(results)
+    return save_report(render_report(*found, answers, measure=measure, baseline=baseline), out)
 
 
 def save_report(text: str, out: Path) -> Path:
@@ -86,6 +88,7 @@ def save_report(text: str, out: Path) -> Path:
 def render_report(
     cards: Mapping[str, CollectionCard],
     results: Sequence[SystemResult],
+    answers: Sequence[AnswerResult] = (),
     *,
     measure: str = DEFAULT_MEASURE,
     baseline: str | None = None,
@@ -95,6 +98,7 @@ def render_report(
 
     :param cards: collections by name; one may be missing, then query ids stand for query texts.
     :param results: at least one.
+    :param answers: from their rankings; none leaves the section out.
     :param measure: shown first, and without a script the only one.
     :param baseline: the system that others are compared with; `None` for `bm25`, or the first one by name.
     :returns: an HTML document.
@@ -114,6 +118,7 @@ def render_report(
         "baseline": systems.index(baseline),
     }
     environments = report_settings.environments(results)
+    read = report_answers.sections(cards, answers, _answer_board(baseline))
     text = (
         _environment()
         .get_template("report.html.jinja")
@@ -134,6 +139,18 @@ def render_report(
             warnings=report_settings.warnings(results, environments),
             index=index,
             blocks=blocks,
+            answers=read,
+            answer_index=[
+                {
+                    "collections": section.collections,
+                    "systems": section.systems,
+                    "baseline": section.systems.index(section.baseline),
+                    "budgets": section.shown_budgets,
+                }
+                for section in read
+            ],
+            answer_kinds=report_answers.KINDS,
+            bounds=BOUNDS,
             level=LEVEL,
             all_samples=SAMPLES,
         )
@@ -198,11 +215,26 @@ def _environment() -> Environment:
     return environment
 
 
-def _board(results: Sequence[SystemResult], measure: str, baseline: str, *, first: bool) -> Board:
+def _board(
+    results: Sequence[SystemResult],
+    measure: str,
+    baseline: str | None,
+    *,
+    first: bool,
+    bounds: frozenset[str] = frozenset(),
+) -> Board:
     amount = sum(len(result.per_query) * (len(result.means) - 1) for result in results)
     if first or amount <= _TEST_BUDGET:
-        return make_board(results, measure=measure, baseline=baseline)
-    return make_board(results, measure=measure, baseline=baseline, samples=_FEWER_SAMPLES, tested=False)
+        return make_board(results, measure=measure, baseline=baseline, bounds=bounds)
+    return make_board(results, measure=measure, baseline=baseline, samples=_FEWER_SAMPLES, tested=False, bounds=bounds)
+
+
+def _answer_board(baseline: str) -> report_answers.MakeBoard:
+    def made(results: Sequence[SystemResult], measure: str, first: bool) -> Board:
+        own = baseline if any(result.system == baseline for result in results) else None
+        return _board(results, measure, own, first=first, bounds=BOUNDS)
+
+    return made
 
 
 def _view(

@@ -2,7 +2,11 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""Quality against latency: where points, labels and grid lines of the scatter plot go. The template draws them."""
+"""
+Where points, lines, labels and grid lines of the charts go. The template draws them.
+
+Quality against latency is a scatter plot, answers against the size of the context are lines.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ _GAP = 10  # between a point and its label
 _NUDGES = 3  # lines that a name may go up or down; further away it is hard to tell whose it is
 _NUMBER_NUDGES = 16  # the same of a number
 _LONGEST = 44  # characters of a label; the whole name is in the point's title and in the table
+_LABELS = 250  # width for the names of lines, at their right ends
+_LONGEST_OF_LINE = 34
+_MOST_LINES = 20  # names one above the other
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,69 @@ class Scatter:
     bottom: int = HEIGHT - BOTTOM
 
 
+@dataclass(frozen=True)
+class Series:
+    """
+    What is to be drawn as a line.
+
+    :param name: of the system.
+    :param values: quality by budget in tokens.
+    :param bound: whether it is no competitor.
+    """
+
+    name: str
+    values: dict[int, float]
+    bound: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """
+    A drawn line; coordinates are those of the SVG.
+
+    :param series: what it stands for.
+    :param points: centres, from left to right.
+    :param label: its text, at the right.
+    :param label_x: where the text starts.
+    :param label_y: its base line.
+    """
+
+    series: Series
+    points: list[tuple[float, float]]
+    label: str
+    label_x: float
+    label_y: float
+
+
+@dataclass(frozen=True)
+class Lines:
+    """
+    A chart of lines.
+
+    :param lines: in the order of drawing.
+    :param left_out: series that there was no room for.
+    :param x_ticks: coordinate and text.
+    :param y_ticks: coordinate and text.
+    :param width: of the SVG.
+    :param height: of the SVG.
+    :param left: of the plot within it; likewise `right`, `top` and `bottom`.
+    :param right: see `left`.
+    :param top: see `left`.
+    :param bottom: see `left`.
+    """
+
+    lines: list[Line]
+    left_out: list[Series]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - _LABELS
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
 @dataclass
 class _Taken:
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
@@ -119,14 +189,9 @@ def scatter(spots: Sequence[Spot]) -> Scatter:
     def place_x(value: float) -> float:
         return LEFT + (math.log10(value) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
-    def place_y(value: float) -> float:
-        return HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
-
     x_ticks = [(place_x(value), _plain(value)) for value in _log_ticks(low, high)]
-    count = round((top - bottom) / step)
-    digits = max(2, math.ceil(-math.log10(step) - 1e-9))
-    y_ticks = [(place_y(bottom + i * step), f"{bottom + i * step:.{digits}f}") for i in range(count + 1)]
-    centres = [(place_x(spot.x), place_y(spot.y)) for spot in spots]
+    y_ticks = _y_ticks(bottom, top, step)
+    centres = [(place_x(spot.x), _place_y(spot.y, bottom, top)) for spot in spots]
     points = _labelled(spots, centres, [_short(spot.name) for spot in spots], all_fit=True)
     numbered = points is None
     if points is None:
@@ -159,9 +224,62 @@ def _labelled(
     return points
 
 
-def _short(name: str) -> str:
+def lines(series: Sequence[Series]) -> Lines:
+    """
+    Lay out lines over budgets of tokens, on a logarithmic x axis, each with its name at its right end.
+
+    :param series: what is to be drawn, in the order of importance; at least one, each with the same budgets.
+    :returns: the chart. A bound that is 0 everywhere is left out: it would press all others together.
+    """
+    drawn = [each for each in series if not each.bound or any(each.values.values())][:_MOST_LINES] or list(series[:1])
+    budgets = sorted(drawn[0].values)
+    low, high = math.log2(budgets[0]), math.log2(budgets[-1])
+    right = WIDTH - _LABELS
+    bottom, top, step = _linear([value for each in drawn for value in each.values.values()])
+    bottom = max(0.0, bottom)
+
+    def place_x(budget: int) -> float:
+        share = (math.log2(budget) - low) / (high - low) if high > low else 0.5
+        return LEFT + 16 + share * (right - LEFT - 32)
+
+    paths = [[(place_x(b), _place_y(each.values[b], bottom, top)) for b in budgets] for each in drawn]
+    middles = _spread([path[-1][1] for path in paths])
+    found = [
+        Line(each, path, _short(each.name, _LONGEST_OF_LINE), right + 8.0, middle + 4.5)
+        for each, path, middle in zip(drawn, paths, middles, strict=True)
+    ]
+    x_ticks = [(place_x(budget), f"{budget:,}") for budget in budgets]
+    return Lines(found, [each for each in series if each not in drawn], x_ticks, _y_ticks(bottom, top, step))
+
+
+def _spread(heights: Sequence[float]) -> list[float]:
+    """As near to the heights as possible, in their order, a line of text apart, within the plot."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = [0.0] * len(heights)
+    lowest = TOP + _LINE / 2
+    for i in order:
+        placed[i] = lowest = max(heights[i], lowest)
+        lowest += _LINE
+    highest = HEIGHT - BOTTOM - _LINE / 2
+    for i in reversed(order):
+        placed[i] = highest = min(placed[i], highest)
+        highest -= _LINE
+    return placed
+
+
+def _place_y(value: float, bottom: float, top: float) -> float:
+    return HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+
+
+def _y_ticks(bottom: float, top: float, step: float) -> list[tuple[float, str]]:
+    count = round((top - bottom) / step)
+    digits = max(2, math.ceil(-math.log10(step) - 1e-9))
+    return [(_place_y(bottom + i * step, bottom, top), f"{bottom + i * step:.{digits}f}") for i in range(count + 1)]
+
+
+def _short(name: str, longest: int = _LONGEST) -> str:
     name = " ".join(name.split())
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _candidates(x: float, y: float, width: float, nudges: int) -> Iterable[tuple[str, float, float]]:

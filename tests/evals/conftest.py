@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from resrank_evals.answer_results import AnswerResult, Given, QueryAnswers, write_answers
 from resrank_evals.results import CollectionCard, Latency, SystemResult, write_collection, write_result
 
 DATA_SETS = (
@@ -49,6 +50,7 @@ SYSTEMS = {
 }
 MODELS = {"dense(all-MiniLM-L6-v2)": "tiny", "resrank(pool=bm25)": "tiny", "cross-encoder(pool=bm25)": "other-model"}
 MEASURES = ("nDCG@10", "RR@10", "R@100", "AP", "P@1")
+BUDGETS = (128, 256, 512)
 
 
 def make_results() -> tuple[dict[str, CollectionCard], list[SystemResult]]:
@@ -110,9 +112,53 @@ def make_results() -> tuple[dict[str, CollectionCard], list[SystemResult]]:
     return cards, results
 
 
+def make_answers() -> list[AnswerResult]:
+    """Of two systems and the two bounds, on all collections; every seventh query has no gold answer."""
+    cards, _ = make_results()
+    qualities = {"bm25": 0.4, "resrank(pool=bm25)": 0.6, "gold passage": 0.8, "no context": 0.0}
+    found = []
+    for collection, card in cards.items():
+        for system, quality in qualities.items():
+            rng = random.Random(f"{system}/{collection}")
+            queries = [query for number, query in enumerate(card.queries) if number % 7]
+            per_query, answers = {}, {}
+            for query in queries:
+                row, given = {}, {}
+                for budget in BUDGETS:
+                    f1 = min(1.0, max(0.0, rng.gauss(quality + budget / 2_000, 0.2))) if quality else 0.0
+                    row |= {f"F1@{budget}": f1, f"EM@{budget}": float(f1 > 0.9)}
+                    row |= {f"answer in context@{budget}": float(f1 > 0.1), f"no answer@{budget}": 1 - f1}
+                    given[str(budget)] = Given(f"{f1:.2f} {rng.choice(HOSTILE)}" if quality else "", f"p{budget}")
+                per_query[query] = row
+                answers[query] = QueryAnswers([HOSTILE[0], f"gold of {query}"], given)
+            found.append(
+                AnswerResult(
+                    collection,
+                    system,
+                    "tiny-reader",
+                    {"system": {"kind": system}, "reader": {"name": "tiny-reader"}, "budgets": list(BUDGETS)},
+                    {name: sum(row[name] for row in per_query.values()) / len(queries) for name in row},
+                    per_query,
+                    answers,
+                    {f"read@{budget}": Latency(budget / 10, budget / 5, budget / 8) for budget in BUDGETS},
+                    {f"context@{budget}": budget - 1.5 for budget in BUDGETS},
+                    {str(budget): 0.0 for budget in BUDGETS},
+                    {str(budget): 20 for budget in BUDGETS},
+                    without_gold=len(card.queries) - len(queries),
+                    environment={"device": "cpu", "date": "2026-11-22"},
+                )
+            )
+    return found
+
+
 @pytest.fixture
 def made():
     return make_results()
+
+
+@pytest.fixture
+def made_answers() -> list[AnswerResult]:
+    return make_answers()
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +170,20 @@ def results_folder(tmp_path_factory) -> Path:
         write_collection(folder, replace(card, queries=texts))
     for result in results:
         write_result(folder, result, "")
+    for result in make_answers():
+        write_answers(folder, _without_surrogates(result))
     return folder
+
+
+def _without_surrogates(result: AnswerResult) -> AnswerResult:
+    answers = {
+        query: QueryAnswers(
+            of.gold,
+            {budget: replace(given, answer=given.answer.replace("\ud800", "")) for budget, given in of.given.items()},
+        )
+        for query, of in result.answers.items()
+    }
+    return replace(result, answers=answers)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from resrank_evals import report_answers
+from resrank_evals.answer_results import BOUNDS, read_all_answers
 from resrank_evals.boards import make_board
 from resrank_evals.report import describe, render_report, signed, write_report
-from resrank_evals.report_charts import FONT, HEIGHT, WIDTH, Spot, scatter
+from resrank_evals.report_answers import sections
+from resrank_evals.report_charts import FONT, HEIGHT, WIDTH, Series, Spot, lines, scatter
 from resrank_evals.results import read_results
 from resrank_evals.statistics import compare, interval
 
@@ -57,7 +60,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(results_folder):
-    return Page(render_report(*read_results(results_folder)))
+    return Page(render_report(*read_results(results_folder), read_all_answers(results_folder)))
 
 
 def test_write(results_folder, tmp_path):
@@ -104,6 +107,99 @@ def test_structure(page):
                 assert each in ids
         if (attrs.get("href") or "").startswith("#"):
             assert attrs["href"][1:] in ids
+
+
+def test_answers(made, made_answers):
+    cards, results = made
+    page = Page(render_report(cards, results, made_answers))
+    text = " ".join(" ".join(page.texts).split())
+    assert "Reader tiny-reader" in text
+    assert "Left out, because they have no gold answer: 9 queries of scifact, 7 queries of nfcorpus" in text
+    (index,) = json.loads(page.scripts["answer-index"])
+    assert set(index["systems"]) == {"bm25", "resrank(pool=bm25)", "gold passage", "no context"}
+    assert index["systems"][index["baseline"]] == "bm25"
+    assert index["budgets"] == [128, 256, 512]
+    place = index["collections"].index("scifact")
+    block = json.loads(page.scripts[f"answer-block-0-{place}"])
+    result = next(each for each in made_answers if (each.system, each.collection) == ("bm25", "scifact"))
+    assert [query for query, *_ in block["queries"]] == list(result.answers)
+    assert block["queries"][0][1:] == [cards["scifact"].queries["q1"], result.answers["q1"].gold]
+    said, passage, f1 = block["given"]["256"][str(index["systems"].index("bm25"))][0]
+    assert said.replace("\ud800", "?") == result.answers["q1"].given["256"].answer.replace("\ud800", "?")
+    assert (passage, f1) == ("p256", round(result.per_query["q1"]["F1@256"] * 10_000))
+    for key, script in page.scripts.items():
+        if key:
+            assert not set("<>&\u2028\u2029") & set(script)
+    assert not page.all("img")
+
+
+def test_numbers_of_answers(made, made_answers):
+    board = make_board([each.as_system_result() for each in made_answers], measure="F1@256", bounds=BOUNDS)
+
+    def make(results, measure, _):
+        return make_board(results, measure=measure, bounds=BOUNDS)
+
+    (section,) = sections(made[0], made_answers, make)
+    assert section.boards["F1"][256] == board
+    assert list(section.boards) == ["F1", "EM", "answer in context"]
+    assert board.cells["resrank(pool=bm25)", "scifact"].significant == 1
+    assert board.cells["gold passage", "scifact"].comparison is None
+    drawn = [line.series for line in section.chart.lines]
+    assert {each.name: each.values[256] for each in (*drawn, *section.chart.left_out)} == board.means
+    assert [(each.name, each.bound) for each in drawn] == [
+        ("gold passage", True),
+        ("resrank(pool=bm25)", False),
+        ("bm25", False),
+    ]
+    cost = section.costs["bm25"][256]
+    own = [each for each in made_answers if each.system == "bm25"]
+    evaluated = sum(len(each.per_query) for each in own)
+    assert (cost.tokens, cost.cut, cost.time.p95_ms) == (254.5, 60 / evaluated, 256 / 5)
+    assert cost.no_answer == pytest.approx(sum(each.means["no answer@256"] for each in own) / 3)
+
+
+def test_readers_and_budgets_are_kept_apart(made, made_answers):
+    other = [replace(each, reader="other") for each in made_answers[:4]]
+    first = replace(made_answers[0], cut={"64": 0}, system="dense")
+    text = render_report(*made, [first, *made_answers, *other], baseline="run:elsewhere")
+    page = " ".join(" ".join(Page(text).texts).split())
+    assert "Reader tiny-reader" in page
+    assert "Reader other" in page
+    assert "Not shown, because they were read within other budgets: dense" in page
+    assert "Baseline: bm25" in page, "answers have none of the report's baseline"
+    assert "Answers side by side" not in render_report(*made)
+
+
+def test_too_many_answers_for_a_page(made, made_answers, monkeypatch):
+    monkeypatch.setattr(report_answers, "_PAGE_BUDGET", 100)
+    page = Page(render_report(*made, made_answers))
+    assert json.loads(page.scripts["answer-index"])[0]["budgets"] == [256]
+    assert list(json.loads(page.scripts["answer-block-0-0"])["given"]) == ["256"]
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(1, 0), (20, 0), (25, 5)])
+def test_names_of_lines_are_apart_and_in_the_order_of_their_ends(count, left_out):
+    series = [Series(f"resrank:pool=bm25,number={i}", {128: 0.5, 512: 0.6 - i / 10_000}) for i in range(count)]
+    chart = lines(series)
+    assert len(chart.left_out) == left_out
+    heights = [line.label_y for line in chart.lines]
+    assert all(after - before >= 15.9 for before, after in itertools.pairwise(heights))
+    for line in chart.lines:
+        assert chart.right < line.label_x
+        assert line.label_x + len(line.label) * FONT * 0.54 <= WIDTH
+        assert chart.top <= line.label_y - FONT * 0.5
+        assert line.label_y <= HEIGHT - 40
+        assert all(chart.left <= x <= chart.right and chart.top <= y <= chart.bottom for x, y in line.points)
+    assert [text for _, text in chart.x_ticks] == ["128", "512"]
+
+
+def test_a_line_over_one_budget_is_a_point():
+    nothing = Series("no context", {256: 0.0}, bound=True)
+    chart = lines([Series("bm25", {256: 0.5}), Series("dense", {256: 0.0}), nothing])
+    assert [len(line.points) for line in chart.lines] == [1, 1]
+    assert chart.lines[0].points[0][1] < chart.lines[1].points[0][1] == chart.bottom
+    assert chart.left_out == [nothing]
+    assert [line.series for line in lines([nothing]).lines] == [nothing]
 
 
 def test_hostile_texts(made):

@@ -219,6 +219,45 @@ def test_hostile_texts_are_texts(page, hostile):
     fits(page)
 
 
+def test_answers_side_by_side(page):
+    view = page.locator(".answer-view")
+    examples = view.locator(".examples > li")
+    summary = view.locator("[data-part=summary]")
+    assert examples.count() == 10
+    view.get_by_label("Collection").select_option(label="scifact")
+    assert "of 51 questions" in summary.inner_text()
+    before = summary.inner_text()
+    view.get_by_label("Tokens of context").select_option("512")
+    assert summary.inner_text() != before
+    view.get_by_label("Questions").select_option(label="A answers better")
+    better = int(summary.inner_text().split("A answers better on ")[1].split(",")[0])
+    view.get_by_role("button", name=f"All {better} questions").click()
+    assert examples.count() == better
+    first = examples.first.inner_text()
+    assert "Gold: " in first
+    assert "resrank(pool=bm25)" in first
+    assert "from p512" in first
+    left, right = (examples.first.locator(".said").nth(side).bounding_box() for side in (0, 1))
+    assert left["y"] == right["y"]
+    assert left["x"] + left["width"] <= right["x"]
+    view.get_by_label("System A of answers").select_option(label="no context")
+    view.get_by_label("Questions").select_option(label="B answers better")
+    assert "no answer" in examples.first.inner_text()
+    assert page.locator("img").count() == 0
+    fits(page)
+
+
+def test_names_of_lines(page):
+    found = page.evaluate(
+        """() => { const svg = document.querySelector('svg.lines');
+            const boxes = [...svg.querySelectorAll('.line text')].map((each) => each.getBBox());
+            const cut = boxes.filter((b) => b.x + b.width > svg.viewBox.baseVal.width).length;
+            const both = boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.y + 3 < b.y + b.height && b.y + 3 < a.y + a.height)).length;
+            return [boxes.length, cut, both]; }"""
+    )
+    assert found == [3, 0, 0]
+
+
 def test_labels_of_the_plot(page):
     overlaps = page.evaluate(
         """() => { const svg = [...document.querySelectorAll('svg.scatter')].find((each) => each.checkVisibility());
