@@ -69,6 +69,7 @@ class AnswerResult:
     :param cut: `256` to the number of contexts whose last passage was cut.
     :param without_gold: evaluated queries without gold answers, which are left out.
     :param missing_queries: queries with gold answers for which the system gave no passage.
+    :param failed: answers that the reader refused, of all budgets; they are empty.
     :param peak_memory_mb: most resident memory of the process meanwhile.
     :param environment: machine, versions, device, dtype, date.
     :param seconds: wall-clock time.
@@ -87,6 +88,7 @@ class AnswerResult:
     cut: dict[str, int] = field(default_factory=dict)
     without_gold: int = 0
     missing_queries: int = 0
+    failed: int = 0
     peak_memory_mb: float | None = None
     environment: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0

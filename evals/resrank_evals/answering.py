@@ -203,6 +203,7 @@ class _Reading:
         times: dict[str, list[float]] = {f"read@{budget}": [] for budget in self._budgets}
         tokens = dict.fromkeys(self._budgets, 0)
         cut = dict.fromkeys(self._budgets, 0)
+        failed = 0
         generated: dict[int, list[int | None]] = {budget: [] for budget in self._budgets}
         with PeakMemory() as peak:
             for query_id, golds in self._golds.items():
@@ -219,6 +220,7 @@ class _Reading:
                     tokens[budget] += context.tokens
                     cut[budget] += context.cut_tokens > 0
                     generated[budget].append(said.generated_tokens)
+                    failed += said.failed
                     per_query[query_id] |= measure_answers(said, context, golds, budget)
                     source = None if said.passage is None else context.ids[said.passage]
                     given[str(budget)] = Given(said.text, source)
@@ -239,6 +241,7 @@ class _Reading:
             cut={str(budget): contexts for budget, contexts in cut.items()},
             without_gold=len(self._collection.queries) - count,
             missing_queries=0 if name == NO_CONTEXT else sum(1 for id_ in self._golds if not ranked.get(id_)),
+            failed=failed,
             peak_memory_mb=round(peak.megabytes, 1),
             environment={**describe_environment(None), **self._reader.environment()},
             seconds=round(time.perf_counter() - started, 3),

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +33,10 @@ from .command_line import (
     summary,
 )
 
+if TYPE_CHECKING:
+    from .answering import Answered
+    from .readers import Reader
+
 
 def rag(
     data: Annotated[
@@ -47,6 +52,14 @@ def rag(
     reader: Annotated[
         str, typer.Option("--reader", help="Name, folder or hub id of an extractive question-answering model.")
     ] = "resrank-reader-mini",
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            help="A language model that answers in place of the reader, from the same contexts: its name on the server "
+            "in OPENAI_BASE_URL, with OPENAI_API_KEY.",
+        ),
+    ] = None,
     budget: Annotated[
         str, typer.Option("--budget", help="Tokens of context that the reader is given, comma-separated.")
     ] = "128,256,512",
@@ -77,25 +90,18 @@ def rag(
     Rankings that `resrank-eval ir` has left in the results folder are used, others are made first.
     """
     from haystack_integrations.common.resrank import ResRankModel
-    from resrank_pipelines.display import err, print_json, progress_display
     from resrank_pipelines.display import out as screen
+    from resrank_pipelines.display import print_json, progress_display
 
     from .answer_results import BOUNDS
-    from .answering import MEASURES, Answered, answer, check_budgets
+    from .answering import answer, check_budgets
     from .harness import Settings
-    from .readers import SpanAnswers
     from .systems import parse_system
     from .table import costs, leaderboard
 
     budgets = check_budgets(_numbers(budget))
     shown = measure if measure is not None else f"F1@{budgets[len(budgets) // 2]}"
-    name, _, at = shown.rpartition("@")
-    if name not in MEASURES or at not in map(str, budgets):
-        msg = (
-            f"--measure must be {', '.join(MEASURES[:-1])} or {MEASURES[-1]}, @ and one of the budgets "
-            f"{', '.join(map(str, budgets))}, such as F1@{budgets[0]}; got {shown!r}"
-        )
-        raise ValueError(msg)
+    at = _budget_of(shown, budgets)
     systems = [parse_system(name) for name in system]
     if baseline is not None and baseline not in {each.name for each in systems} | stored_systems(out):
         msg = f"--baseline must be one of this run's systems or of those in {out}, got {baseline!r}"
@@ -109,7 +115,7 @@ def rag(
         queries=queries,
         seed=seed,
     )
-    answerer = SpanAnswers.from_pretrained(reader, device=device, dtype=dtype)
+    answerer = _reader(reader, generator, device, dtype)
     made: list[Answered] = []
     told: set[str] = set()
     try:
@@ -118,14 +124,7 @@ def rag(
                 sources, systems, settings, answerer, budgets, seldom(progress), duplicate_ids=duplicate_ids
             ):
                 made.append(answered)
-                result = answered.result
-                if not answered.kept and not as_json:
-                    value = result.means.get(shown)
-                    tail = "" if value is None else f": {shown} {value:.4f}"
-                    err.print(f"{result.collection}: answers from {result.system}{tail}", style="dim")
-                if result.collection not in told and result.without_gold:
-                    told.add(result.collection)
-                    err.print(f"{result.collection}: {result.without_gold} queries have no gold answer: left out")
+                _tell(answered, shown, told, quiet=as_json)
     finally:
         # Also when it was interrupted: what is shown is what is there.
         if made:
@@ -135,7 +134,7 @@ def rag(
         return 0
     collections = {each.result.collection for each in made}
     of_reader = [each for each in every if each.reader == answerer.name and each.collection in collections]
-    results = [each.as_system_result(int(at)) for each in of_reader if int(at) in each.budgets]
+    results = [each.as_system_result(at) for each in of_reader if at in each.budgets]
     screen.print(leaderboard(cards, results, measure=shown, baseline=baseline, bounds=BOUNDS))
     screen.print(costs(results, f"Cost of reading {at} tokens, per query"))
     kept = sum(each.kept for each in made)
@@ -151,3 +150,39 @@ def _numbers(text: str) -> list[int]:
         msg = f"--budget must be numbers of tokens such as 128,256,512, got {text!r}"
         raise ValueError(msg)
     return [int(part) for part in parts]
+
+
+def _budget_of(measure: str, budgets: Sequence[int]) -> int:
+    from .answering import MEASURES
+
+    name, _, at = measure.rpartition("@")
+    if name not in MEASURES or at not in map(str, budgets):
+        msg = (
+            f"--measure must be {', '.join(MEASURES[:-1])} or {MEASURES[-1]}, @ and one of the budgets "
+            f"{', '.join(map(str, budgets))}, such as F1@{budgets[0]}; got {measure!r}"
+        )
+        raise ValueError(msg)
+    return int(at)
+
+
+def _reader(name: str, generator: str | None, device: str | None, dtype: str) -> Reader:
+    from .generation import GeneratedAnswers
+    from .readers import SpanAnswers
+
+    reader = SpanAnswers.from_pretrained(name, device=device, dtype=dtype)
+    return reader if generator is None else GeneratedAnswers(generator, reader.tokenizer)
+
+
+def _tell(answered: Answered, shown: str, told: set[str], *, quiet: bool) -> None:
+    from resrank_pipelines.display import err
+
+    result = answered.result
+    if not answered.kept and not quiet:
+        value = result.means.get(shown)
+        tail = "" if value is None else f": {shown} {value:.4f}"
+        err.print(f"{result.collection}: answers from {result.system}{tail}", style="dim")
+    if not answered.kept and result.failed:
+        err.print(f"{result.collection}: {result.failed} answers from {result.system} were refused and are empty")
+    if result.collection not in told and result.without_gold:
+        told.add(result.collection)
+        err.print(f"{result.collection}: {result.without_gold} queries have no gold answer: left out")
