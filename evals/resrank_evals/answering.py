@@ -42,6 +42,7 @@ from .contexts import Context, pack
 from .environment import describe_environment
 from .gold_answers import GoldAnswers, read_gold_answers
 from .harness import Settings, run
+from .judging import Judge, JudgedResult, Sample
 from .lines import DuplicateIds
 from .loading import CollectionSource
 from .memory import PeakMemory
@@ -62,10 +63,12 @@ class Answered:
 
     :param result: what was measured.
     :param kept: whether it was there already.
+    :param judged: what a judge thinks of it; `None` without one, and of answers without a context.
     """
 
     result: AnswerResult
     kept: bool
+    judged: JudgedResult | None = None
 
 
 def check_budgets(budgets: Sequence[int]) -> tuple[int, ...]:
@@ -91,6 +94,8 @@ def answer(  # noqa: PLR0917
     progress: Progress,
     *,
     duplicate_ids: DuplicateIds = "error",
+    judge: Judge | None = None,
+    judged_budget: int | None = None,
 ) -> Iterator[Answered]:
     """
     Let a reader answer from every system's ranking of every collection.
@@ -102,6 +107,8 @@ def answer(  # noqa: PLR0917
     :param budgets: tokens of context.
     :param progress: told (what, done, total).
     :param duplicate_ids: of gold answers, as `read_gold_answers`.
+    :param judge: of the answers.
+    :param judged_budget: within which answers are judged; `None` is the smallest.
     :returns: results as they come, the two bounds last; each is on disk when it is given.
     :raises FileNotFoundError: when a collection has no gold answers.
     :raises ValueError: as `run`, and when none of a collection's evaluated queries has a gold answer.
@@ -115,7 +122,14 @@ def answer(  # noqa: PLR0917
         for _ in run([held], systems, settings, progress):
             pass  # rankings are kept as they come
         sampled = replace(whole, name=source.label).sample(settings.queries, settings.seed)
-        yield from _Reading(sampled, gold, settings.out, reader, budgets, progress).results(systems)
+        reading = _Reading(sampled, gold, settings.out, reader, budgets, progress)
+        for answered, ranked in reading.results(systems):
+            judged = None
+            if judge is not None and answered.result.system != NO_CONTEXT:
+                budget = budgets[0] if judged_budget is None else judged_budget
+                progress(f"{source.label}: judging {answered.result.system}", 0, 0)
+                judged = judge.judge(settings.out, answered.result, budget, reading.samples(answered, ranked, budget))
+            yield replace(answered, judged=judged)
 
 
 def measure_answers(answered: Answer, context: Context, golds: Sequence[str], budget: int) -> dict[str, float]:
@@ -163,17 +177,28 @@ class _Reading:
             )
             raise ValueError(msg)
 
-    def results(self, systems: Sequence[System]) -> Iterator[Answered]:
+    def results(self, systems: Sequence[System]) -> Iterator[tuple[Answered, Run]]:
         for system in systems:
             path = self._out / folder_name(self._collection.name) / folder_name(system.name) / RUN
             ranked = read_run(path) if path.stat().st_size else {}
-            yield self._result(system.name, describe(system), ranked, sha256_of(path))
+            yield self._result(system.name, describe(system), ranked, sha256_of(path)), ranked
         relevant: Run = {
             query: sorted(((id_, float(grade)) for id_, grade in grades.items() if grade > 0), key=_best_first)
             for query, grades in self._collection.qrels.items()
         }
         for name, bound in ((GOLD_PASSAGE, relevant), (NO_CONTEXT, {})):
-            yield self._result(name, {"kind": name}, bound, None)
+            yield self._result(name, {"kind": name}, bound, None), bound
+
+    def samples(self, answered: Answered, ranked: Run, budget: int) -> dict[str, Sample]:
+        return {
+            query: Sample(
+                query=self._collection.queries[query],
+                answer=of.given[str(budget)].answer,
+                gold=of.gold[0],
+                passages=self._context(ranked, query, budget).texts,
+            )
+            for query, of in answered.result.answers.items()
+        }
 
     def _result(self, name: str, system: dict[str, Any], ranked: Run, run_hash: str | None) -> Answered:
         wanted = {

@@ -18,6 +18,7 @@ import typer
 
 if TYPE_CHECKING:
     from .answer_results import AnswerResult
+    from .judging import JudgedResult
     from .lines import DuplicateIds, MissingPassages
     from .loading import CollectionSource
     from .results import CollectionCard, SystemResult
@@ -145,11 +146,11 @@ def stored_systems(results: Path) -> set[str]:
     )
 
 
-def summary(result: SystemResult | AnswerResult) -> dict[str, Any]:
+def summary(result: SystemResult | AnswerResult | JudgedResult) -> dict[str, Any]:
     """
     A result without its values query by query, which are in its file.
 
-    :param result: of rankings or of answers.
+    :param result: of rankings, of answers or of a judge.
     :returns: plain values.
     """
     left_out = ("per_query", "answers", "environment")

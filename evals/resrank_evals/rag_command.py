@@ -60,6 +60,15 @@ def rag(
             "in OPENAI_BASE_URL, with OPENAI_API_KEY.",
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="A language model on the same server that judges the answers within the budget of --measure, through "
+            "ragas: pip install 'resrank[rag]'.",
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often the judge is asked everything.")] = 3,
     budget: Annotated[
         str, typer.Option("--budget", help="Tokens of context that the reader is given, comma-separated.")
     ] = "128,256,512",
@@ -96,8 +105,9 @@ def rag(
     from .answer_results import BOUNDS
     from .answering import answer, check_budgets
     from .harness import Settings
+    from .judging import ragas_judge
     from .systems import parse_system
-    from .table import costs, leaderboard
+    from .table import costs, judgments, leaderboard
 
     budgets = check_budgets(_numbers(budget))
     shown = measure if measure is not None else f"F1@{budgets[len(budgets) // 2]}"
@@ -116,12 +126,21 @@ def rag(
         seed=seed,
     )
     answerer = _reader(reader, generator, device, dtype)
+    judging = None if judge is None else ragas_judge(judge, repeats)
     made: list[Answered] = []
     told: set[str] = set()
     try:
         with progress_display(keep=False) as progress:
             for answered in answer(
-                sources, systems, settings, answerer, budgets, seldom(progress), duplicate_ids=duplicate_ids
+                sources,
+                systems,
+                settings,
+                answerer,
+                budgets,
+                seldom(progress),
+                duplicate_ids=duplicate_ids,
+                judge=judging,
+                judged_budget=at,
             ):
                 made.append(answered)
                 _tell(answered, shown, told, quiet=as_json)
@@ -130,13 +149,17 @@ def rag(
         if made:
             cards, _, every = publish(out, out / REPORT, "nDCG@10", None)
     if as_json:
-        print_json({"results": [summary(each.result) for each in made], "report": str(out / REPORT)})
+        opinions = [summary(each.judged) for each in made if each.judged is not None]
+        shown_results = [summary(each.result) for each in made]
+        print_json({"results": shown_results, "judged": opinions, "report": str(out / REPORT)})
         return 0
     collections = {each.result.collection for each in made}
     of_reader = [each for each in every if each.reader == answerer.name and each.collection in collections]
     results = [each.as_system_result(at) for each in of_reader if at in each.budgets]
     screen.print(leaderboard(cards, results, measure=shown, baseline=baseline, bounds=BOUNDS))
     screen.print(costs(results, f"Cost of reading {at} tokens, per query"))
+    if judging is not None:
+        screen.print(judgments([each.judged for each in made if each.judged is not None]))
     kept = sum(each.kept for each in made)
     if kept:
         screen.print(f"{kept} of {len(made)} results were there already and were kept.")

@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,9 @@ from rich.text import Text
 from .boards import DEFAULT_MEASURE, Board, Cell, make_board, measures_of
 from .report_costs import TOTAL, names, over
 from .results import CollectionCard, SystemResult
+
+if TYPE_CHECKING:
+    from .judging import JudgedResult
 
 WIDTH = 120  # characters; a wider leaderboard becomes one row per collection and system
 MARKS = {1: "▲", -1: "▼", 0: " "}
@@ -82,6 +85,34 @@ def costs(results: Sequence[SystemResult], title: str = "Cost per query") -> Tab
         if gpu:
             row.append(_whole(over(max, (result.peak_gpu_memory_mb for result in of))))
         table.add_row(*row)
+    return table
+
+
+def judgments(results: Sequence[JudgedResult]) -> Table:
+    """
+    What a judge thinks.
+
+    :param results: of one judge and budget, at least one.
+    :returns: one row per collection and system.
+    """
+    first = results[0]
+    table = Table(title=Text(f"{first.judge} on {first.budget} tokens"), title_justify="left", caption_justify="left")
+    repeats = first.settings["repeats"]
+    table.caption = (
+        f"Mean ± standard deviation of {repeats} repeats; in brackets how many questions to the judge gave no value. "
+        "A judge's opinion, not a measurement."
+    )
+    table.add_column("collection", overflow="fold")
+    table.add_column("system", overflow="fold")
+    for name in first.means:
+        table.add_column(name, justify="right")
+    for result in results:
+        row = []
+        for name, mean in result.means.items():
+            spread, missing = result.spreads[name], result.not_judged[name]
+            text = NONE if mean is None else f"{mean:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
+            row.append(Text(f"{text} ({missing})" if missing else text))
+        table.add_row(Text(result.collection), Text(result.system), *row)
     return table
 
 
