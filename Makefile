@@ -23,8 +23,12 @@ types: $(VENV)/.dev
 	$(BIN)/mypy components evals model pipelines training
 
 # Collections: the BEIR folders in RESRANK_DATA (docs/data.md).
+# Those with gold answers are answered from as well, once the reader is there.
+READER := model/resrank/checkpoints/resrank-reader-mini
+ANSWERED := $(sort $(patsubst %/,%,$(dir $(wildcard $(RESRANK_DATA)/*/answers.jsonl*))))
 eval: $(VENV)/.eval
 	$(BIN)/resrank-eval ir --queries 100 --duplicate-ids first
+	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first)
 
 eval-full: $(VENV)/.eval
 	$(BIN)/resrank-eval ir --duplicate-ids first --out .resrank/results-full
