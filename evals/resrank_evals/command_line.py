@@ -118,6 +118,7 @@ def publish(
     :returns: what was read: collections by name, rankings and answers.
     """
     from .answer_results import by_reader, read_all_answers
+    from .judging import read_all_judged
     from .report import render_report, save_report
     from .results import folder_name, read_results, write_whole
     from .table import results_csv
@@ -128,7 +129,8 @@ def publish(
     for reader, of in by_reader(answers).items():
         table = results_csv([result.as_system_result() for result in of])
         write_whole(results / f"answers-{folder_name(reader)}.csv", table)
-    save_report(render_report(cards, every, answers, measure=measure, baseline=baseline), page)
+    judged = read_all_judged(results)
+    save_report(render_report(cards, every, answers, judged, measure=measure, baseline=baseline), page)
     return cards, every, answers
 
 

@@ -310,3 +310,14 @@ def read_judged(path: Path) -> JudgedResult:
         return JudgedResult(**read_record(path, JudgedResult, "rag --judge"))
     except TypeError as error:
         raise damaged(path, error, "rag --judge") from error
+
+
+def read_all_judged(results: Path) -> list[JudgedResult]:
+    """
+    Read the judgments in a results folder.
+
+    :param results: the folder.
+    :returns: sorted by file; empty when there are none.
+    :raises ValueError: for a damaged file, naming it.
+    """
+    return [read_judged(path) for path in sorted(results.glob("*/*/judged-*.json"))]

@@ -96,7 +96,7 @@ class SpanAnswers:
         :param name: as `SpanReader.from_pretrained` takes it.
         :param device: likewise.
         :param dtype: likewise.
-        :returns: the reader.
+        :returns: the reader; a folder gives it its last part as name.
         """
         from resrank.reader import SpanReader
         from resrank.sources import resolve
@@ -104,7 +104,9 @@ class SpanAnswers:
         reader = SpanReader.from_pretrained(name, device=device, dtype=dtype)
         for _ in range(_WARM_UP):
             reader.read("what takes longer?", ["The first time takes longer than all that come after it."])
-        return cls(Path(name).name, reader, weights_hash(str(resolve(name))))
+        folder = Path(name).expanduser()
+        shown = folder.resolve().name if folder.is_dir() else name
+        return cls(shown, reader, weights_hash(str(resolve(name))))
 
     def describe(self) -> dict[str, Any]:
         """

@@ -32,6 +32,7 @@ from .boards import (
     measures_of,
     query_values,
 )
+from .judging import JudgedResult, read_all_judged
 from .report_charts import Spot, scatter
 from .results import CollectionCard, SystemResult, read_results, write_whole
 from .statistics import SAMPLES
@@ -67,8 +68,8 @@ def write_report(results: Path, out: Path, *, measure: str = DEFAULT_MEASURE, ba
     :raises FileNotFoundError: when the folder holds no result.
     :raises ValueError: for an unknown measure or baseline, listing those that exist, and for a damaged file.
     """
-    found, answers = read_results(results), read_all_answers(results)
-    return save_report(render_report(*found, answers, measure=measure, baseline=baseline), out)
+    read = *read_results(results), read_all_answers(results), read_all_judged(results)
+    return save_report(render_report(*read, measure=measure, baseline=baseline), out)
 
 
 def save_report(text: str, out: Path) -> Path:
@@ -89,6 +90,7 @@ def render_report(
     cards: Mapping[str, CollectionCard],
     results: Sequence[SystemResult],
     answers: Sequence[AnswerResult] = (),
+    judged: Sequence[JudgedResult] = (),
     *,
     measure: str = DEFAULT_MEASURE,
     baseline: str | None = None,
@@ -99,6 +101,7 @@ def render_report(
     :param cards: collections by name; one may be missing, then query ids stand for query texts.
     :param results: at least one.
     :param answers: from their rankings; none leaves the section out.
+    :param judged: what judges think of the answers.
     :param measure: shown first, and without a script the only one.
     :param baseline: the system that others are compared with; `None` for `bm25`, or the first one by name.
     :returns: an HTML document.
@@ -118,7 +121,7 @@ def render_report(
         "baseline": systems.index(baseline),
     }
     environments = report_settings.environments(results)
-    read = report_answers.sections(cards, answers, _answer_board(baseline))
+    read = report_answers.sections(cards, answers, judged, _answer_board(baseline))
     text = (
         _environment()
         .get_template("report.html.jinja")

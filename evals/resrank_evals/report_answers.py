@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from . import report_settings
 from .answer_results import BOUNDS, AnswerResult, by_reader
 from .boards import Board
+from .judging import JudgedResult
 from .report_charts import Lines, Series, lines
 from .report_costs import over
-from .report_settings import dates, flat
 from .results import CollectionCard, Latency, SystemResult
 
 KINDS = {
@@ -62,10 +63,12 @@ class Section:
     :param chart: of F1; `None` when no system has a mean.
     :param costs: by system, then by budget.
     :param without_gold: queries left out, by collection.
+    :param warnings: what a reader must know before comparing.
     :param other_budgets: systems whose answers were read within other budgets only.
     :param facts: settings of the reader and its environment.
     :param shown_budgets: whose answers are in the page.
     :param blocks: answers of each collection, for the script.
+    :param judged: what judges think of them.
     """
 
     reader: str
@@ -77,26 +80,40 @@ class Section:
     chart: Lines | None
     costs: dict[str, dict[int, ReadingCost]]
     without_gold: dict[str, int]
+    warnings: list[str]
     other_budgets: list[str]
     facts: dict[str, str]
     shown_budgets: list[int]
     blocks: list[dict[str, Any]]
+    judged: list[JudgedResult]
 
 
-def sections(cards: Mapping[str, CollectionCard], answers: Sequence[AnswerResult], board: MakeBoard) -> list[Section]:
+def sections(
+    cards: Mapping[str, CollectionCard],
+    answers: Sequence[AnswerResult],
+    judged: Sequence[JudgedResult],
+    board: MakeBoard,
+) -> list[Section]:
     """
     Make the section of each reader.
 
     :param cards: collections by name; one may be missing.
     :param answers: any.
+    :param judged: what judges think of them.
     :param board: makes boards.
     :returns: one a reader.
     """
-    return [_section(cards, reader, of, board) for reader, of in by_reader(answers).items()]
+    return [
+        _section(cards, of, [each for each in judged if each.reader == reader], board)
+        for reader, of in by_reader(answers).items()
+    ]
 
 
 def _section(
-    cards: Mapping[str, CollectionCard], reader: str, every: Sequence[AnswerResult], board: MakeBoard
+    cards: Mapping[str, CollectionCard],
+    every: Sequence[AnswerResult],
+    judged: Sequence[JudgedResult],
+    board: MakeBoard,
 ) -> Section:
     budgets = every[-1].budgets  # of the newest: what was read within others does not stand beside it
     answers = [result for result in every if result.budgets == budgets]
@@ -105,13 +122,17 @@ def _section(
     first = boards["F1"][budgets[len(budgets) // 2]]
     amount = sum(len(result.answers) for result in answers) * len(budgets)
     shown = budgets if amount <= _PAGE_BUDGET else [budgets[len(budgets) // 2]]
+    days = report_settings.dates(results)
     facts = {
         name: value
-        for name, value in {**flat(answers[-1].settings), **flat(answers[-1].environment)}.items()
+        for name, value in {
+            **report_settings.flat(answers[-1].settings),
+            **report_settings.flat(answers[-1].environment),
+        }.items()
         if not name.startswith(("system.", "collection", "run", "gold"))
     }
     return Section(
-        reader=reader,
+        reader=every[-1].reader,
         collections=first.collections,
         systems=first.systems,
         baseline=first.baseline,
@@ -122,11 +143,26 @@ def _section(
             system: _costs([each for each in answers if each.system == system], budgets) for system in first.systems
         },
         without_gold={each.collection: each.without_gold for each in answers if each.without_gold},
+        warnings=_warnings(answers),
         other_budgets=sorted({each.system for each in every} - {each.system for each in answers}),
-        facts={**facts, "measured": " to ".join(dates(results))} if dates(results) else facts,
+        facts={**facts, "measured": " to ".join(days)} if days else facts,
         shown_budgets=shown,
         blocks=[_block(cards, answers, name, first.systems, shown) for name in first.collections],
+        judged=sorted(judged, key=lambda each: (each.judge, each.collection, each.system)),
     )
+
+
+def _warnings(answers: Sequence[AnswerResult]) -> list[str]:
+    """Of the reader alone: what differs by collection or system, such as the run's hash, is meant to differ."""
+    results = [
+        replace(each.as_system_result(), settings={name: each.settings.get(name) for name in ("reader", "versions")})
+        for each in answers
+    ]
+    readers = {str(result.settings) for result in results}
+    found = report_settings.warnings(results, report_settings.environments(results))
+    if len(readers) > 1:
+        found.append("These answers come from different weights or versions of the reader: make the older ones anew.")
+    return found
 
 
 def _chart(boards: Mapping[int, Board], systems: Sequence[str]) -> Lines | None:

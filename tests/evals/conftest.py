@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from resrank_evals.answer_results import AnswerResult, Given, QueryAnswers, write_answers
+from resrank_evals.judging import METRICS, JudgedResult, judged_path
 from resrank_evals.results import CollectionCard, Latency, SystemResult, write_collection, write_result
 
 DATA_SETS = (
@@ -151,6 +152,21 @@ def make_answers() -> list[AnswerResult]:
     return found
 
 
+def make_judged() -> list[JudgedResult]:
+    """Of one system on one collection; the judge failed at faithfulness."""
+    values = dict(zip(METRICS, (None, 0.5, 0.25, 1.0), strict=True))
+    spreads = dict.fromkeys(METRICS, 0.125) | {METRICS[0]: None}
+    missing = dict.fromkeys(METRICS, 0) | {METRICS[0]: 102}
+    return [
+        JudgedResult("scifact", "bm25", "tiny-reader", HOSTILE[0], 256, {"repeats": 2}, values, spreads, missing, {})
+    ]
+
+
+@pytest.fixture
+def made_judged() -> list[JudgedResult]:
+    return make_judged()
+
+
 @pytest.fixture
 def made():
     return make_results()
@@ -172,6 +188,9 @@ def results_folder(tmp_path_factory) -> Path:
         write_result(folder, result, "")
     for result in make_answers():
         write_answers(folder, _without_surrogates(result))
+    for judged in make_judged():
+        path = judged_path(folder, judged.collection, judged.system, judged.reader, judged.judge)
+        path.write_text(json.dumps({"format": 1, **asdict(judged)}), encoding="utf-8")
     return folder
 
 

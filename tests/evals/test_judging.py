@@ -32,6 +32,7 @@ from resrank_evals.judging import (
     Sample,
     judged_path,
     ragas_judge,
+    read_all_judged,
     read_judged,
     sum_up,
     without_asking,
@@ -127,6 +128,7 @@ def test_repeats_failures_and_what_is_kept(out):
         "context recall": 2,
     }
     assert read_judged(judged_path(out, "small", "bm25", "tiny", "wise/one")) == found
+    assert read_all_judged(out) == [found]
     console = Console(width=200, file=io.StringIO())
     console.print(judgments([found]))
     assert "0.375 ± 0.177 (2)" in console.file.getvalue()

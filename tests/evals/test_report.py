@@ -15,6 +15,7 @@ import pytest
 from resrank_evals import report_answers
 from resrank_evals.answer_results import BOUNDS, read_all_answers
 from resrank_evals.boards import make_board
+from resrank_evals.judging import read_all_judged
 from resrank_evals.report import describe, render_report, signed, write_report
 from resrank_evals.report_answers import sections
 from resrank_evals.report_charts import FONT, HEIGHT, WIDTH, Series, Spot, lines, scatter
@@ -60,7 +61,9 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(results_folder):
-    return Page(render_report(*read_results(results_folder), read_all_answers(results_folder)))
+    return Page(
+        render_report(*read_results(results_folder), read_all_answers(results_folder), read_all_judged(results_folder))
+    )
 
 
 def test_write(results_folder, tmp_path):
@@ -139,7 +142,7 @@ def test_numbers_of_answers(made, made_answers):
     def make(results, measure, _):
         return make_board(results, measure=measure, bounds=BOUNDS)
 
-    (section,) = sections(made[0], made_answers, make)
+    (section,) = sections(made[0], made_answers, [], make)
     assert section.boards["F1"][256] == board
     assert list(section.boards) == ["F1", "EM", "answer in context"]
     assert board.cells["resrank(pool=bm25)", "scifact"].significant == 1
@@ -168,6 +171,23 @@ def test_readers_and_budgets_are_kept_apart(made, made_answers):
     assert "Not shown, because they were read within other budgets: dense" in page
     assert "Baseline: bm25" in page, "answers have none of the report's baseline"
     assert "Answers side by side" not in render_report(*made)
+
+
+def test_judges(made, made_answers, made_judged):
+    text = " ".join(" ".join(Page(render_report(*made, made_answers, made_judged)).texts).split())
+    assert "Opinions of a language model, not measurements" in text
+    assert "— 102 not judged 0.500 ± 0.125 0 not judged 0.250 ± 0.125" in text
+    other = [replace(each, reader="other") for each in made_judged]
+    assert "What a judge thinks" not in render_report(*made, made_answers, other)
+
+
+def test_what_to_know_before_comparing_answers(made, made_answers):
+    assert "Reader tiny-reader" in render_report(*made, made_answers)
+    assert "different weights or versions" not in render_report(*made, made_answers)
+    changed = replace(made_answers[0], settings={"reader": {"name": "tiny-reader", "weights": "b"}}, missing_queries=2)
+    text = render_report(*made, [changed, *made_answers[1:]])
+    assert "These answers come from different weights or versions of the reader" in text
+    assert "bm25 gave nothing for some queries, which count as 0: 2 of 51 of scifact." in text
 
 
 def test_too_many_answers_for_a_page(made, made_answers, monkeypatch):
