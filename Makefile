@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench eval eval-full mini clean
+.PHONY: demo test test-slow lint types bench eval eval-full mini reader clean
 
 demo: $(VENV)/.demo
 	$(BIN)/resrank demo
@@ -55,10 +55,19 @@ mini: $(VENV)/.dev
 	  --out $(LISTS)/train
 	$(MINE) $(addprefix $(RESRANK_DATA)/,squad nq_gold) --model $(MINI)/encoder/model --queries 2000 --derive sentences \
 	  --out $(LISTS)/train
-	$(MINE) $(RESRANK_DATA)/nq_gold --model $(MINI)/encoder/model --queries 2000 --derive titles --out $(LISTS)/train
+	$(MINE) $(addprefix $(RESRANK_DATA)/,nq_gold fairytaleqa medquad squad) --model $(MINI)/encoder/model --queries 2000 \
+	  --derive titles --out $(LISTS)/train
 	$(TRAIN) fit mini --out $(MINI)/reranker
 	test -e $(MINI)/resrank-mini || $(TRAIN) export $(MINI)/reranker/model --out $(MINI)/resrank-mini --title resrank-mini \
 	  --encoder-from $(MINI)/encoder/model --weights float16 --run $(MINI)/encoder/run --run $(MINI)/reranker
+
+# resrank-reader-mini, the reader of `resrank ask`: under an hour on 2 cores. Started again, it goes on.
+READ := $(addprefix $(RESRANK_DATA)/,squad squadshifts nq_gold fairytaleqa)
+reader: $(VENV)/.dev
+	test -n '$(RESRANK_DATA)' || { echo 'Set RESRANK_DATA to a folder of collections (docs/data.md)'; exit 1; }
+	$(MINE) $(READ) --model resrank-mini --queries 4000 --out $(MINI)/lists/reader
+	$(TRAIN) reader $(READ) --duplicate-ids first --dev dev --out $(MINI)/reader \
+	  $(addprefix --lists $(MINI)/lists/reader/,$(notdir $(READ)))
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

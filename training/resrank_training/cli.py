@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from resrank_evals.command_line import DEFAULT_STORES
+from resrank_evals.command_line import DEFAULT_STORES, Duplicates, named_sources
 from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, make_app
 
-app = make_app("resrank-train", "Train ResRank models: mine, label, teacher, fit, export.")
+app = make_app("resrank-train", "Train ResRank models: mine, label, teacher, fit, export; and readers.")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; made if missing.")]
 
@@ -450,6 +450,99 @@ def teacher(
             f"the end {report.last_loss:.3f}."
         )
         screen.print(f"Teacher: [cyan]{escape(str(out))}[/]", soft_wrap=True)
+    return 0
+
+
+@app.command()
+@command
+def reader(
+    data: Annotated[
+        list[str], typer.Argument(help="Collections with answers: BEIR folders with answers.jsonl, or folders of them.")
+    ],
+    *,
+    out: Out,
+    split: Annotated[str, typer.Option("--split", help="To train on.")] = "train",
+    dev: Annotated[
+        str | None, typer.Option("--dev", help="Split to measure on at the end, given the relevant passage.")
+    ] = None,
+    lists: Annotated[
+        list[Path],
+        typer.Option("--lists", help="Lists mined for the same questions, for passages without an answer; several."),
+    ] = [],  # noqa: B006
+    base: Annotated[
+        str, typer.Option("--base", help="Model that is fine-tuned: a folder, a hub id, or all-MiniLM-L6-v2.")
+    ] = "all-MiniLM-L6-v2",
+    rank: Annotated[int, typer.Option("--rank", min=0, help="Of the adapter; 0 trains all weights.")] = 16,
+    max_length: Annotated[int, typer.Option("--max-length", help="Tokens of question and passage together.")] = 384,
+    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the examples.")] = 1.0,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="End after these.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Pieces of passages a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest one.")] = 1e-3,
+    unanswerable: Annotated[
+        float, typer.Option("--unanswerable", help="Share of the questions that also get a passage without an answer.")
+    ] = 0.25,
+    save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of output layer, draw, order and dropout.")] = 0,
+    duplicate_ids: Duplicates = "error",
+    as_json: AsJson = False,
+) -> int:
+    """
+    Fine-tune a span reader for `resrank ask`. A killed run goes on from its last checkpoint.
+    """
+    from resrank_evals.gold_answers import read_gold_answers
+    from resrank_pipelines.display import out as screen
+    from resrank_pipelines.display import print_json, progress_display
+
+    from .lists import read_lists
+    from .reader import READER, Answered, ReaderSettings, train_reader
+
+    settings = ReaderSettings(
+        base=base,
+        rank=rank,
+        max_length=max_length,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        unanswerable=unanswerable,
+        save_steps=save_steps,
+        seed=seed,
+    )
+
+    def answered(of: str) -> list[Answered]:
+        found: list[Answered] = []
+        for source in named_sources(data, split=of, duplicate_ids=duplicate_ids):
+            gold = read_gold_answers(source.folder, source.label, duplicate_ids=duplicate_ids)
+            found.append((source.load(), gold.by_query))
+        return found
+
+    with progress_display() as progress:
+        progress("Reading", 0, 0)
+        report = train_reader(
+            answered(split),
+            [read_lists(folder) for folder in lists],
+            out,
+            settings,
+            progress,
+            dev=[] if dev is None else answered(dev),
+        )
+    if as_json:
+        print_json({**report, "out": str(out / READER)})
+        return 0
+    counts = report["counts"]
+    screen.print(
+        f"{report['steps']:,} steps in {report['train_minutes']:.1f} minutes on {counts['answered']:,} of "
+        f"{counts['questions']:,} questions ({counts['without_answer']:,} have no answer, the answers of "
+        f"{counts['without_span']:,} do not stand in their passage) and {counts['unanswerable']:,} passages without an "
+        f"answer. Loss {report['first_loss']:.3f}, at the end {report['last_loss']:.3f}."
+    )
+    for name, measured in report["dev"].items():
+        screen.print(
+            f"{name}, given the relevant passage: EM {measured['EM']:.3f}, F1 {measured['F1']:.3f} "
+            f"({measured['questions']:,} questions)",
+            markup=False,
+        )
+    screen.print(f"Reader: [cyan]{escape(str(out / READER))}[/]", soft_wrap=True)
     return 0
 
 

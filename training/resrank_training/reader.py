@@ -1,0 +1,375 @@
+# SPDX-FileCopyrightText: 2026 ResRank maintainers
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""
+Fine-tune a span reader on questions with answers: `resrank-train reader`.
+
+The loss of a window is the negative log of the probability of all its right spans together (the marginal likelihood of
+Clark & Gardner 2018, arXiv 1710.10723, section 2.2), since nobody said which occurrence of an answer is meant; start
+and end each have a softmax over the window's tokens and the first token, which stands for "no answer". By default
+low-rank updates of the base are trained, and written as an adapter. A killed run goes on from its last checkpoint; the
+folder is complete when it holds `reader.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments, set_seed
+
+from resrank.adapter import save_adapter
+from resrank.encoder import TruncationReport
+from resrank.reader import ReaderConfig, SpanReader, new_reader, pad_windows
+from resrank.runtime import Runtime
+from resrank.sources import resolve
+from resrank_evals.answers import exact_match, token_f1
+from resrank_evals.collection import Collection
+from resrank_evals.environment import describe_environment, weights_hash
+from resrank_evals.results import write_whole
+from resrank_pipelines.indexing import Progress
+
+from .checkpoints import checkpoints
+from .lists import ListSet
+from .progress import TrainingProgress
+from .reader_examples import Example, make_examples
+
+Answered = tuple[Collection, Mapping[str, Sequence[str]]]  # and its answers by query id
+
+DONE = "reader.json"
+READER = "reader"
+_BEGUN = "reader.json.part"
+_CHECKPOINTS = "checkpoints"
+_WARM_UP = 0.06  # of all steps
+_SORTED_TOGETHER = 50  # batches whose windows are sorted by length together
+_TARGETS = ["query", "key", "value", "dense"]  # all matrices of BERT's layers
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """
+    How a reader is trained.
+
+    :param base: a folder, a pinned base or a hub id of a BERT-type encoder. Default: the backbone of resrank-mini,
+        before its training.
+    :param rank: of the low-rank updates; 0 trains all weights. 16 gives an adapter of 1.3 MB in float16.
+    :param max_length: tokens of question and window together; neighbouring windows share a third.
+    :param epochs: passes over all windows.
+    :param max_steps: end after these, whatever `epochs` says; `None` for no limit.
+    :param batch_size: windows a step.
+    :param learning_rate: the highest one, after a warm-up over 6 % of the steps; then it falls linearly to 0.
+    :param unanswerable: share of the questions that also get a passage without an answer.
+    :param save_steps: steps between checkpoints.
+    :param seed: of the output layer, the draw, the order and dropout.
+    """
+
+    base: str = "all-MiniLM-L6-v2"
+    rank: int = 16
+    max_length: int = 384
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    unanswerable: float = 0.25
+    save_steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_steps", "batch_size", "learning_rate", "save_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                msg = f"{name} must be positive, got {value}"
+                raise ValueError(msg)
+        if self.rank < 0:
+            msg = f"rank must be positive, or 0 for all weights, got {self.rank}"
+            raise ValueError(msg)
+        if not 0 <= self.unanswerable <= 1:
+            msg = f"unanswerable is a share between 0 and 1, got {self.unanswerable}"
+            raise ValueError(msg)
+
+    @property
+    def config(self) -> ReaderConfig:
+        """
+        How the reader will read.
+
+        :returns: its config.
+        """
+        third = max(1, self.max_length // 3)
+        return ReaderConfig(
+            max_length=self.max_length,
+            stride=third,
+            max_query_length=min(64, third),
+            max_answer_length=min(30, third),
+            base=self.base if self.rank else None,
+        )
+
+
+def span_loss(
+    start_logits: torch.Tensor, end_logits: torch.Tensor, readable: torch.Tensor, spans: torch.Tensor
+) -> torch.Tensor:
+    """
+    Negative log marginal likelihood of the right spans.
+
+    :param start_logits: (windows, tokens), any float dtype.
+    :param end_logits: likewise.
+    :param readable: (windows, tokens) bool: tokens of the passage, and the first one.
+    :param spans: (windows, most spans, 2) int64: first and last token of each right span; -1 where there are fewer.
+    :returns: (windows,) float32.
+    """
+    start = start_logits.float().masked_fill(~readable, -torch.inf).log_softmax(dim=-1)
+    end = end_logits.float().masked_fill(~readable, -torch.inf).log_softmax(dim=-1)
+    known = spans[..., 0] >= 0
+    at = spans.clamp(min=0)
+    both = start.gather(1, at[..., 0]) + end.gather(1, at[..., 1])
+    return -both.masked_fill(~known, -torch.inf).logsumexp(dim=-1)
+
+
+def train_reader(
+    collections: Sequence[Answered],
+    lists: Sequence[ListSet],
+    out: Path,
+    settings: ReaderSettings,
+    progress: Progress,
+    *,
+    dev: Sequence[Answered] = (),
+) -> dict[str, Any]:
+    """
+    Fine-tune a reader, or go on with it.
+
+    :param collections: train splits, each with answers by query id.
+    :param lists: mined for the same questions, for passages without an answer; may be empty.
+    :param out: folder to write; `SpanReader.from_pretrained(out / "reader")` loads what was trained.
+    :param settings: how.
+    :param progress: told (what, done, total).
+    :param dev: collections to measure on at the end, given the relevant passage.
+    :returns: what is in `reader.json`.
+    :raises FileExistsError: when the folder holds a finished reader.
+    :raises ValueError: for a folder begun with other settings or data, and data without examples.
+    """
+    started = time.monotonic()
+    described = _describe(collections, lists, settings)
+    _check_folder(out, described)
+    set_seed(settings.seed)
+    reader = new_reader(settings.base, settings.config, settings.seed)
+    progress("Making examples", 0, 0)
+    examples = make_examples(reader, collections, lists, unanswerable=settings.unanswerable, seed=settings.seed)
+    if not examples.counts["answered"]:
+        msg = f"no answer stands in its passage ({dict(examples.counts)}): train on other collections"
+        raise ValueError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / _BEGUN, json.dumps(described, indent=2) + "\n")
+    learner = _Learner(_with_adapters(reader.model, settings))
+    trainer = Trainer(
+        model=learner,
+        args=_arguments(out, settings),
+        train_dataset=Batches(examples.windows, settings.batch_size, settings.seed),
+        data_collator=partial(_collate_batch, pad_token_id=reader.tokenizer.pad_token_id),
+        callbacks=[TrainingProgress("reader")],
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)  # stdout is for results
+    trainer.model_accepts_loss_kwargs = False  # losses are means over a forward pass, to be averaged over a step's
+    outcome = trainer.train(resume_from_checkpoint=_last_checkpoint(out / _CHECKPOINTS))
+    _write(reader, learner.model, out / READER, settings)
+    trained = SpanReader.from_pretrained(out / READER, device="cpu", dtype="float32")
+    measured = {of.name: gold_passage_quality(trained, of, answers) for of, answers in dev}
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    report = {
+        **described,
+        "counts": dict(examples.counts),
+        "steps": trainer.state.global_step,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": losses[-1] if losses else None,
+        "train_minutes": round(float(outcome.metrics["train_runtime"]) / 60, 2),
+        "minutes": round((time.monotonic() - started) / 60, 2),
+        "dev": measured,
+        "environment": describe_environment(None),
+    }
+    write_whole(out / DONE, json.dumps(report, indent=2) + "\n")
+    (out / _BEGUN).unlink()
+    shutil.rmtree(out / _CHECKPOINTS)
+    return report
+
+
+def gold_passage_quality(
+    reader: SpanReader, collection: Collection, answers: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """
+    How well a reader answers when it is given the relevant passages.
+
+    :param reader: the reader; it has to answer.
+    :param collection: questions and passages.
+    :param answers: by query id; questions without are left out.
+    :returns: `EM` and `F1`, means over the questions, and `questions`, how many there are.
+    """
+    exact, overlap = [], []
+    report = TruncationReport()
+    for query_id, query in collection.queries.items():
+        golds = [answer for answer in answers.get(query_id, ()) if answer.strip()]
+        if not golds:
+            continue
+        relevant = [id_ for id_, grade in collection.qrels[query_id].items() if grade > 0]
+        texts = [collection.passages[id_].content for id_ in relevant if id_ in collection.passages]
+        spans = reader.read(query, texts, report=report)
+        answer = spans[0].text if spans else ""
+        exact.append(exact_match(answer, golds))
+        overlap.append(token_f1(answer, golds))
+    count = len(exact)
+    return {
+        "EM": sum(exact) / count if count else 0.0,
+        "F1": sum(overlap) / count if count else 0.0,
+        "questions": count,
+    }
+
+
+def collate(examples: Sequence[Example], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """
+    Put windows side by side.
+
+    :param examples: the windows of a step.
+    :param pad_token_id: what to fill with.
+    :returns: the model's input, `readable` and `spans` as `span_loss` takes them.
+    """
+    inputs = pad_windows([each.window for each in examples], pad_token_id, torch.device("cpu"))
+    readable = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    readable[:, 0] = True
+    spans = torch.full((len(examples), max(len(each.spans) for each in examples), 2), -1)
+    for row, each in enumerate(examples):
+        for column, place in enumerate(each.window.offsets):
+            readable[row, column] |= place is not None
+        spans[row, : len(each.spans)] = torch.tensor(each.spans)
+    return {**inputs, "readable": readable, "spans": spans}
+
+
+class _Learner(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, readable: torch.Tensor, spans: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        output = self.model(**inputs)
+        return {"loss": span_loss(output.start_logits, output.end_logits, readable, spans).mean()}
+
+
+class Batches(Dataset[Sequence[Example]]):
+    """
+    A step's windows each, of like length, so that little of a batch is padding.
+
+    :param windows: in any order.
+    :param size: windows a step; the last batch may be smaller.
+    :param seed: of what stands together.
+    """
+
+    def __init__(self, windows: Sequence[Example], size: int, seed: int) -> None:
+        order = list(range(len(windows)))
+        random.Random(seed).shuffle(order)  # noqa: S311
+        apart = _SORTED_TOGETHER * size
+        chunks = [order[start : start + apart] for start in range(0, len(order), apart)]
+        by_length = [i for chunk in chunks for i in sorted(chunk, key=lambda i: len(windows[i].window.ids))]
+        self._batches = [[windows[i] for i in by_length[at : at + size]] for at in range(0, len(by_length), size)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, place: int) -> Sequence[Example]:
+        return self._batches[place]
+
+
+def _collate_batch(batches: Sequence[Sequence[Example]], pad_token_id: int) -> dict[str, torch.Tensor]:
+    (batch,) = batches
+    return collate(batch, pad_token_id)
+
+
+def _with_adapters(model: Any, settings: ReaderSettings) -> Any:
+    if not settings.rank:
+        return model
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=2 * settings.rank,
+        lora_dropout=0.05,
+        target_modules=_TARGETS,
+        modules_to_save=["qa_outputs"],
+    )
+    return get_peft_model(model, config)
+
+
+def _write(reader: SpanReader, model: Any, folder: Path, settings: ReaderSettings) -> None:
+    if not settings.rank:
+        reader.save_pretrained(folder)
+        return
+    prefix = f"{reader.model.base_model_prefix}."
+    factors = {}
+    for name, module in model.base_model.model.named_modules():
+        if hasattr(module, "lora_A"):
+            down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
+            factors[name.removeprefix(prefix)] = (down.detach().cpu(), module.scaling["default"] * up.detach().cpu())
+    merged = model.merge_and_unload()
+    replaced = SpanReader(merged, reader.tokenizer, replace(reader.config, base=settings.base))
+    save_adapter(folder, factors, settings.base, torch.float16)
+    replaced.save_head(folder)
+
+
+def _arguments(out: Path, settings: ReaderSettings) -> TrainingArguments:
+    runtime = Runtime.resolve(None, "auto", "sdpa")
+    return TrainingArguments(
+        output_dir=str(out / _CHECKPOINTS),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=1,  # a batch of ours
+        learning_rate=settings.learning_rate,
+        warmup_steps=_WARM_UP,
+        weight_decay=0.0 if settings.rank else 0.01,
+        bf16=runtime.dtype == torch.bfloat16,
+        use_cpu=runtime.device.type == "cpu",
+        seed=settings.seed,
+        logging_steps=20,
+        logging_first_step=True,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        dataloader_pin_memory=runtime.device.type == "cuda",
+        report_to="none",
+    )
+
+
+def _describe(collections: Sequence[Answered], lists: Sequence[ListSet], settings: ReaderSettings) -> dict[str, Any]:
+    """Everything that decides the weights; no path of this machine."""
+    folder = resolve(settings.base)
+    local = Path(settings.base).expanduser().is_dir()
+    return {
+        "settings": {**asdict(settings), "base": folder.name if local else settings.base},
+        "base_weights": weights_hash(str(folder)),
+        "collections": [{"name": of.name, "split": of.split, "fingerprint": of.fingerprint} for of, _ in collections],
+        "lists": [{"name": each.name, "digest": each.digest} for each in lists],
+    }
+
+
+def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
+    if (out / DONE).is_file():
+        msg = f"{out} holds a finished reader: name another folder, or remove it to train it again"
+        raise FileExistsError(msg)
+    begun = out / _BEGUN
+    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
+        msg = f"{out} was begun with other settings or data ({begun}): name another folder, or remove it"
+        raise ValueError(msg)
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole one. One that a kill left unfinished goes."""
+    for path, state in checkpoints(folder):
+        if state is not None:
+            return str(path)
+        shutil.rmtree(path)
+    return None
