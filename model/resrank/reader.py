@@ -34,7 +34,7 @@ from .backbone import load_backbone, load_tokenizer
 from .batching import token_budget_batches
 from .encoder import TOKENS_PER_BATCH, TruncationReport
 from .runtime import Runtime
-from .sources import resolve
+from .sources import resolve, sha256_of
 
 CONFIG = "config.json"
 HEAD = "head.safetensors"
@@ -57,6 +57,8 @@ class ReaderConfig:
     :param max_query_length: tokens of a question; the rest is cut and counted.
     :param max_answer_length: most tokens of a span; SQuAD's answers have 30 at most, nearly all of them.
     :param base: the pinned base, folder or hub id that an adapter updates; `None` for a folder that holds all weights.
+    :param base_sha256: of that base's `model.safetensors`, checked on loading; `None` for a pinned base, which is
+        checked anyway.
     """
 
     max_length: int = 384
@@ -64,6 +66,7 @@ class ReaderConfig:
     max_query_length: int = 64
     max_answer_length: int = 30
     base: str | None = None
+    base_sha256: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_length", "stride", "max_query_length", "max_answer_length"):
@@ -200,6 +203,13 @@ class SpanReader:
                 msg = f"{folder / CONFIG}: an adapter needs a base, got null: get the reader again"
                 raise ValueError(msg)
             home = resolve(config.base, token=token, local_files_only=local_files_only)
+            found = sha256_of_weights(home) if config.base_sha256 is not None else None
+            if found != config.base_sha256:
+                msg = (
+                    f"the reader in {folder} updates another {config.base} than the one in {home}: expected weights of "
+                    f"sha256 {config.base_sha256}, got {found}; bring back that base, or train the reader again"
+                )
+                raise ValueError(msg)
             model = _load_base(home)
             merge_adapter(model.base_model, folder)
             _load_head(model, folder)
@@ -337,6 +347,17 @@ class SpanReader:
                     msg = f"the reader's logits are not finite in {output.start_logits.dtype}: read with dtype float32"
                     raise ValueError(msg)
         return found
+
+
+def sha256_of_weights(folder: Path) -> str | None:
+    """
+    Identify the weights of a base.
+
+    :param folder: of the base.
+    :returns: 64 hexadecimal digits; `None` where the weights are not one `model.safetensors`.
+    """
+    weights = folder / "model.safetensors"
+    return sha256_of(weights) if weights.is_file() else None
 
 
 def confidences(margins: Sequence[float]) -> tuple[list[float], float]:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from resrank.reader import ReaderConfig, SpanReader, new_reader
 from resrank_evals.collection import Collection, Passage
 from resrank_training.lists import ListSet, TrainingList
+from resrank_training.progress import TrainingProgress
 from resrank_training.reader import Batches, ReaderSettings, collate, gold_passage_quality, span_loss, train_reader
 from resrank_training.reader_examples import NO_ANSWER, make_examples, occurrences
 
@@ -188,7 +191,9 @@ def test_a_reader_learns_and_what_is_written_answers_alike(rank: int, base: str,
         train_reader([data], [], tmp_path / "out", settings, silent)
 
 
-def test_a_killed_run_ends_as_one_that_was_not(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_killed_run_ends_as_one_that_was_not(at: int, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In the middle, and after the last step, when nothing but the reader's folder is missing."""
     data = _collection(8)
     settings = ReaderSettings(
         base=base, max_length=48, rank=4, epochs=6, batch_size=4, learning_rate=1e-2, save_steps=4
@@ -198,23 +203,22 @@ def test_a_killed_run_ends_as_one_that_was_not(base: str, tmp_path: Path, monkey
     class Killed(Exception):
         pass
 
-    from resrank_training.progress import TrainingProgress
-
-    step_end = TrainingProgress.on_step_end
-
     def killing(self: TrainingProgress, args, state, control, **rest):
-        if state.global_step == 6:
+        if state.global_step == at:
             raise Killed
-        return step_end(self, args, state, control, **rest)
 
+    where = "on_train_end" if at == 12 else "on_step_end"
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingProgress, "on_step_end", killing)
+        patched.setattr(TrainingProgress, where, killing)
         with pytest.raises(Killed):
             train_reader([data], [], tmp_path / "killed", settings, silent)
     assert (tmp_path / "killed" / "reader.json.part").exists()
     (tmp_path / "killed" / "checkpoints" / "checkpoint-99").mkdir()  # the kill came while it was written
     with pytest.raises(ValueError, match="begun with other settings"):
         train_reader([data], [], tmp_path / "killed", replace(settings, seed=1), silent)
+    other_answers = {**data[1], "q0": ["old"]}
+    with pytest.raises(ValueError, match="begun with other settings or data"):
+        train_reader([(data[0], other_answers)], [], tmp_path / "killed", settings, silent)
     train_reader([data], [], tmp_path / "killed", settings, silent)
     one, other = (
         SpanReader.from_pretrained(tmp_path / name / "reader", device="cpu", dtype="float32").model.state_dict()
@@ -222,6 +226,26 @@ def test_a_killed_run_ends_as_one_that_was_not(base: str, tmp_path: Path, monkey
     )
     for name, weight in one.items():
         torch.testing.assert_close(weight, other[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_lost_loss_ends_the_run(base: str, tmp_path: Path):
+    settings = ReaderSettings(base=base, max_length=48, epochs=3, batch_size=4, learning_rate=1e30)
+    with pytest.raises(RuntimeError, match=r"the loss is nan at step \d+: lower the learning rate"):
+        train_reader([_collection(8)], [], tmp_path / "out", settings, silent)
+    assert not (tmp_path / "out" / "reader.json").exists()
+
+
+def test_an_adapter_knows_its_base(mini_encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    own = shutil.copytree(mini_encoder_folder, tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    settings = ReaderSettings(base="own", max_length=48, rank=4, max_steps=1)
+    train_reader([_collection(8)], [], tmp_path / "out", settings, silent)
+    monkeypatch.chdir(tmp_path.parent)
+    SpanReader.from_pretrained(tmp_path / "out" / "reader", device="cpu")
+    weights = load_file(own / "model.safetensors")
+    save_file({name: weight * 1.1 for name, weight in weights.items()}, own / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"updates another .*: expected weights of sha256"):
+        SpanReader.from_pretrained(tmp_path / "out" / "reader", device="cpu")
 
 
 def test_gold_passage_quality_by_hand(reader: SpanReader, monkeypatch: pytest.MonkeyPatch):

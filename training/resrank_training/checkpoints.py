@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,3 +27,17 @@ def checkpoints(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
             yield path, json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             yield path, None
+
+
+def last_whole(folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """
+    The checkpoint to go on from. Those that a kill left unfinished are deleted.
+
+    :param folder: the trainer's `output_dir`; may be missing.
+    :returns: the newest whole one and its state; `None` and no state when there is none.
+    """
+    for path, state in checkpoints(folder):
+        if state is not None:
+            return path, state
+        shutil.rmtree(path)
+    return None, {}

@@ -482,7 +482,7 @@ def reader(
         float, typer.Option("--unanswerable", help="Share of the questions that also get a passage without an answer.")
     ] = 0.25,
     save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 200,
-    seed: Annotated[int, typer.Option("--seed", help="Of output layer, draw, order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of output layer, draw and order.")] = 0,
     duplicate_ids: Duplicates = "error",
     as_json: AsJson = False,
 ) -> int:

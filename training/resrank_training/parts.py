@@ -29,8 +29,8 @@ def prepare(model: ResRank, stage: Stage) -> None:
     """
     encoder, reranker, head = model.encoder, model.reranker, model.head
     if stage.dropout is not None:  # before adapters bring their own
-        _set_dropout(encoder, stage.dropout)
-        _set_dropout(reranker, stage.dropout)
+        set_dropout(encoder, stage.dropout)
+        set_dropout(reranker, stage.dropout)
     for part in (encoder, reranker, head):
         part.requires_grad_(False)
     # Token embeddings that both share belong to the encoder.
@@ -99,7 +99,13 @@ def _weights(model: ResRank) -> Iterator[tuple[str, nn.Parameter]]:
             yield f"{part}.{name}", weight
 
 
-def _set_dropout(part: nn.Module, share: float) -> None:
+def set_dropout(part: nn.Module, share: float) -> None:
+    """
+    Set how much a backbone drops in training.
+
+    :param part: a BERT-type or Qwen3-type backbone; changed in place.
+    :param share: of activations and of attention.
+    """
     module: Any
     for module in part.modules():
         if isinstance(module, nn.Dropout):

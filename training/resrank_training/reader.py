@@ -14,12 +14,14 @@ folder is complete when it holds `reader.json`.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +30,23 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from resrank.adapter import save_adapter
 from resrank.encoder import TruncationReport
-from resrank.reader import ReaderConfig, SpanReader, new_reader, pad_windows
+from resrank.reader import ReaderConfig, SpanReader, new_reader, pad_windows, sha256_of_weights
 from resrank.runtime import Runtime
-from resrank.sources import resolve
+from resrank.sources import BASES, resolve
 from resrank_evals.answers import exact_match, token_f1
 from resrank_evals.collection import Collection
 from resrank_evals.environment import describe_environment, weights_hash
 from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
+from resrank_pipelines.information import package_version
 
-from .checkpoints import checkpoints
+from .checkpoints import last_whole
 from .lists import ListSet
+from .parts import set_dropout
 from .progress import TrainingProgress
 from .reader_examples import Example, make_examples
 
@@ -52,6 +56,7 @@ DONE = "reader.json"
 READER = "reader"
 _BEGUN = "reader.json.part"
 _CHECKPOINTS = "checkpoints"
+_PACKAGES = ("resrank", "torch", "transformers", "tokenizers", "peft", "accelerate")
 _WARM_UP = 0.06  # of all steps
 _SORTED_TOGETHER = 50  # batches whose windows are sorted by length together
 _TARGETS = ["query", "key", "value", "dense"]  # all matrices of BERT's layers
@@ -72,7 +77,7 @@ class ReaderSettings:
     :param learning_rate: the highest one, after a warm-up over 6 % of the steps; then it falls linearly to 0.
     :param unanswerable: share of the questions that also get a passage without an answer.
     :param save_steps: steps between checkpoints.
-    :param seed: of the output layer, the draw, the order and dropout.
+    :param seed: of the output layer, the draw and the order.
     """
 
     base: str = "all-MiniLM-L6-v2"
@@ -107,13 +112,14 @@ class ReaderSettings:
         :returns: its config.
         """
         third = max(1, self.max_length // 3)
-        return ReaderConfig(
-            max_length=self.max_length,
-            stride=third,
-            max_query_length=min(64, third),
-            max_answer_length=min(30, third),
-            base=self.base if self.rank else None,
-        )
+        shape = {"stride": third, "max_query_length": min(64, third), "max_answer_length": min(30, third)}
+        if not self.rank:
+            return ReaderConfig(self.max_length, **shape)
+        folder = Path(self.base).expanduser()
+        local = self.base not in BASES and folder.is_dir()
+        base = str(folder.resolve()) if local else self.base
+        pinned = None if self.base in BASES else sha256_of_weights(resolve(self.base))
+        return ReaderConfig(self.max_length, **shape, base=base, base_sha256=pinned)
 
 
 def span_loss(
@@ -176,12 +182,13 @@ def train_reader(
         args=_arguments(out, settings),
         train_dataset=Batches(examples.windows, settings.batch_size, settings.seed),
         data_collator=partial(_collate_batch, pad_token_id=reader.tokenizer.pad_token_id),
-        callbacks=[TrainingProgress("reader")],
+        callbacks=[TrainingProgress("reader"), _FiniteLoss()],
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)  # stdout is for results
     trainer.model_accepts_loss_kwargs = False  # losses are means over a forward pass, to be averaged over a step's
-    outcome = trainer.train(resume_from_checkpoint=_last_checkpoint(out / _CHECKPOINTS))
+    checkpoint, _ = last_whole(out / _CHECKPOINTS)
+    outcome = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _write(reader, learner.model, out / READER, settings)
     trained = SpanReader.from_pretrained(out / READER, device="cpu", dtype="float32")
     measured = {of.name: gold_passage_quality(trained, of, answers) for of, answers in dev}
@@ -263,6 +270,17 @@ class _Learner(nn.Module):
         return {"loss": span_loss(output.start_logits, output.end_logits, readable, spans).mean()}
 
 
+class _FiniteLoss(TrainerCallback):
+    """Ends a run whose loss is lost."""
+
+    def on_log(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002
+        row = state.log_history[-1] if state.log_history else {}
+        loss = row.get("loss", row.get("train_loss", 0.0))  # the second: the mean of all, at the end
+        if not math.isfinite(loss):
+            msg = f"the loss is {loss} at step {state.global_step}: lower the learning rate"
+            raise RuntimeError(msg)
+
+
 class Batches(Dataset[Sequence[Example]]):
     """
     A step's windows each, of like length, so that little of a batch is padding.
@@ -288,17 +306,19 @@ class Batches(Dataset[Sequence[Example]]):
 
 
 def _collate_batch(batches: Sequence[Sequence[Example]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    (batch,) = batches
-    return collate(batch, pad_token_id)
+    # One batch of ours a device: several where torch spreads a step over GPUs.
+    return collate([each for batch in batches for each in batch], pad_token_id)
 
 
 def _with_adapters(model: Any, settings: ReaderSettings) -> Any:
+    # One pass over tens of thousands of windows needs none, and attention without it is 2.5 times as fast on a CPU.
+    set_dropout(model, 0.0)
     if not settings.rank:
         return model
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=2 * settings.rank,
-        lora_dropout=0.05,
+        lora_dropout=0.0,
         target_modules=_TARGETS,
         modules_to_save=["qa_outputs"],
     )
@@ -316,9 +336,8 @@ def _write(reader: SpanReader, model: Any, folder: Path, settings: ReaderSetting
             down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
             factors[name.removeprefix(prefix)] = (down.detach().cpu(), module.scaling["default"] * up.detach().cpu())
     merged = model.merge_and_unload()
-    replaced = SpanReader(merged, reader.tokenizer, replace(reader.config, base=settings.base))
     save_adapter(folder, factors, settings.base, torch.float16)
-    replaced.save_head(folder)
+    SpanReader(merged, reader.tokenizer, settings.config).save_head(folder)
 
 
 def _arguments(out: Path, settings: ReaderSettings) -> TrainingArguments:
@@ -336,6 +355,7 @@ def _arguments(out: Path, settings: ReaderSettings) -> TrainingArguments:
         seed=settings.seed,
         logging_steps=20,
         logging_first_step=True,
+        logging_nan_inf_filter=False,
         save_steps=settings.save_steps,
         save_total_limit=2,
         remove_unused_columns=False,
@@ -351,9 +371,18 @@ def _describe(collections: Sequence[Answered], lists: Sequence[ListSet], setting
     return {
         "settings": {**asdict(settings), "base": folder.name if local else settings.base},
         "base_weights": weights_hash(str(folder)),
-        "collections": [{"name": of.name, "split": of.split, "fingerprint": of.fingerprint} for of, _ in collections],
+        "collections": [
+            {"name": of.name, "split": of.split, "fingerprint": of.fingerprint, "answers": _digest(answers)}
+            for of, answers in collections
+        ],
         "lists": [{"name": each.name, "digest": each.digest} for each in lists],
+        "versions": {package: package_version(package) for package in _PACKAGES},
     }
+
+
+def _digest(answers: Mapping[str, Sequence[str]]) -> str:
+    plain = {query: list(of) for query, of in sorted(answers.items())}
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
 def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
@@ -364,12 +393,3 @@ def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
     if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
         msg = f"{out} was begun with other settings or data ({begun}): name another folder, or remove it"
         raise ValueError(msg)
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole one. One that a kill left unfinished goes."""
-    for path, state in checkpoints(folder):
-        if state is not None:
-            return str(path)
-        shutil.rmtree(path)
-    return None

@@ -32,7 +32,7 @@ from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
 
-from .checkpoints import checkpoints
+from .checkpoints import last_whole
 from .lists import ListSet
 
 try:
@@ -210,7 +210,7 @@ def train_teacher(sets: Sequence[ListSet], out: Path, settings: TeacherSettings,
     )
     trainer.remove_callback(PrinterCallback)  # stdout is for results
     trainer.model_accepts_loss_kwargs = False  # losses are means over a forward pass, to be averaged over a step's
-    checkpoint, state = _last_checkpoint(out / _CHECKPOINTS)
+    checkpoint, state = last_whole(out / _CHECKPOINTS)
     if state and state["global_step"] >= state["max_steps"]:  # killed after its last step
         model = CrossEncoder(str(checkpoint), device="cpu", local_files_only=True)
         steps, history = state["global_step"], state["log_history"]
@@ -372,15 +372,6 @@ def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
     if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
         msg = f"{out} was begun with other settings, lists or packages ({begun}): name another folder, or remove it"
         raise ValueError(msg)
-
-
-def _last_checkpoint(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The newest whole one with its state. One that a kill left unfinished goes."""
-    for path, state in checkpoints(folder):
-        if state is not None:
-            return path, state
-        shutil.rmtree(path)
-    return None, {}
 
 
 def _card(described: Mapping[str, Any], report: TeacherReport) -> str:

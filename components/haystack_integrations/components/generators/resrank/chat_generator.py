@@ -15,6 +15,7 @@ from haystack.utils import Secret
 if TYPE_CHECKING:
     from haystack.components.generators.chat import OpenAIChatGenerator
 
+_OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"  # servers of one's own ask for none, and the client refuses an empty one
 
 
@@ -141,7 +142,7 @@ class EndpointChatGenerator:
             generator = self._generator = OpenAIChatGenerator(
                 api_key=Secret.from_token(key or _NO_KEY),
                 model=model,
-                api_base_url=url,
+                api_base_url=url or _OPENAI,  # else the client takes a variable that is set, but empty
                 generation_kwargs=self.generation_kwargs,
                 timeout=self.timeout,
                 max_retries=self.max_retries,
@@ -152,7 +153,7 @@ class EndpointChatGenerator:
     def _explained(self) -> Iterator[None]:
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
-        where = f"the LLM endpoint {_value(self.api_base_url) or 'https://api.openai.com/v1'}"
+        where = f"the LLM endpoint {_value(self.api_base_url) or _OPENAI}"
         try:
             yield
         except APITimeoutError as error:
