@@ -63,6 +63,7 @@ class GeneratedAnswers:
         self.tokenizer = tokenizer
         self._model = model
         self._client: Any = OpenAI(**server_of(model), max_retries=RETRIES, timeout=TIMEOUT_S)
+        self._packing = _fingerprint(tokenizer)
         self._heard = False  # whether it has ever answered
 
     def describe(self) -> dict[str, Any]:
@@ -71,8 +72,7 @@ class GeneratedAnswers:
 
         :returns: model, prompt and the tokenizer of the contexts; neither server nor key.
         """
-        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()[:16]
-        return {"name": self.name, "prompt": PROMPT, "tokenizer": tokenizer}
+        return {"name": self.name, "prompt": PROMPT, "tokenizer": self._packing}
 
     def environment(self) -> dict[str, Any]:
         """
@@ -118,6 +118,16 @@ class GeneratedAnswers:
             "again to go on"
         )
         return RuntimeError(msg)
+
+
+def _fingerprint(tokenizer: Any) -> str:
+    """Without truncation and padding: a fast tokenizer keeps those of its last call, whatever it was for."""
+    from tokenizers import Tokenizer
+
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return hashlib.sha256(copy.to_str().encode()).hexdigest()[:16]
 
 
 def prompt(query: str, passages: Sequence[str]) -> str:

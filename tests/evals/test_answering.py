@@ -266,7 +266,7 @@ def test_a_reader_is_its_weights(tiny_reader, mini_encoder_folder, tmp_path):
     found = SpanAnswers.from_pretrained(str(tiny_reader), device="cpu", dtype="float32")
     assert found.name == "tiny-reader"
     assert found.environment() == {"device": "cpu", "dtype": "float32"}
-    config = ReaderConfig(max_length=64, stride=16, max_query_length=16)
+    config = ReaderConfig(max_length=64, stride=16, max_query_length=16, max_answer_length=5)
     new_reader(str(mini_encoder_folder), config, seed=1).save_pretrained(tmp_path / "tiny-reader")
     other = SpanAnswers.from_pretrained(str(tmp_path / "tiny-reader"), device="cpu", dtype="float32")
     assert found.describe() == {**other.describe(), "weights": found.describe()["weights"]}

@@ -117,6 +117,18 @@ def test_what_decides_the_answers(generator, qwen_encoder_folder, monkeypatch):
     assert (generator.name, generator.environment()) == ("generator:m", {"device": "server"})
 
 
+def test_how_a_tokenizer_was_used_before_decides_nothing(server, mini_encoder_folder):
+    used, fresh = (AutoTokenizer.from_pretrained(mini_encoder_folder) for _ in range(2))
+    before = GeneratedAnswers("m", fresh).describe()
+    used("a question", "a text", truncation="only_second", max_length=16, stride=4, padding="max_length")
+    generator = GeneratedAnswers("m", used)
+    assert generator.describe() == before
+    used("a text", add_special_tokens=False)
+    assert generator.describe() == before
+    used("a text", truncation=True, max_length=8)
+    assert generator.describe() == before
+
+
 def test_a_refused_question_is_a_failure_once_others_were_answered(server, generator):
     server.reply = lambda asked, number: completion("yes") if number == 0 else (400, {"error": {"message": "too long"}})
     assert generator.answer("a?", []).generated_tokens is None
@@ -137,7 +149,7 @@ def test_openai_needs_a_key(monkeypatch, mini_encoder_folder):
     with pytest.raises(ValueError, match="m: set OPENAI_API_KEY, or name a server of your own with OPENAI_BASE_URL"):
         GeneratedAnswers("m", None)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    GeneratedAnswers("m", None)
+    GeneratedAnswers("m", AutoTokenizer.from_pretrained(mini_encoder_folder))
 
 
 def test_the_same_contexts_and_measures(server, generator, write_beir, tmp_path):
