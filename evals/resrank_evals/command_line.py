@@ -115,23 +115,33 @@ def publish(
     :param page: the HTML file.
     :param measure: that the report shows first.
     :param baseline: of its comparisons.
-    :returns: what was read: collections by name, rankings and answers.
+    :returns: what was read: collections by name, rankings, and the answers that belong to them; others are named on
+        stderr.
     """
+    from resrank_pipelines.display import err
+
     from .answer_results import by_reader, read_all_answers
     from .judging import read_all_judged
+    from .present import present
     from .report import render_report, save_report
     from .results import folder_name, read_results, write_whole
     from .table import results_csv
 
     cards, every = read_results(results)
-    answers = read_all_answers(results)
+    stored = read_all_answers(results)
+    found = present(results, cards, stored, read_all_judged(results))
+    for text in found.left_out:
+        err.print(text, markup=False)
     write_whole(results / "results.csv", results_csv(every))
-    for reader, of in by_reader(answers).items():
-        table = results_csv([result.as_system_result() for result in of])
+    current = by_reader(found.answers)
+    for reader in by_reader(stored):
+        table = results_csv([result.as_system_result() for result in current.get(reader, [])])
         write_whole(results / f"answers-{folder_name(reader)}.csv", table)
-    judged = read_all_judged(results)
-    save_report(render_report(cards, every, answers, judged, measure=measure, baseline=baseline), page)
-    return cards, every, answers
+    text = render_report(
+        cards, every, found.answers, found.judged, measure=measure, baseline=baseline, left_out=found.left_out
+    )
+    save_report(text, page)
+    return cards, every, found.answers
 
 
 def stored_systems(results: Path) -> set[str]:

@@ -128,11 +128,10 @@ class Judge:
         :returns: the judgment.
         :raises RuntimeError: when the judge gives no value at all.
         """
-        given = {query: of.given[str(budget)].answer for query, of in result.answers.items()}
         wanted = {
             "answers": result.settings,
             # A model's answers may differ with the same settings.
-            "given": hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16],
+            "given": given_hash(result, budget),
             "budget": budget,
             "judge": self.name,
             "repeats": self._repeats,
@@ -259,6 +258,18 @@ def without_asking(metric: str, sample: Sample) -> float | None:
     if metric == FAITHFULNESS and not sample.answer:
         return math.nan
     return None if sample.passages else 0.0
+
+
+def given_hash(result: AnswerResult, budget: int) -> str:
+    """
+    Identify answers by what was said.
+
+    :param result: the answers.
+    :param budget: of their contexts.
+    :returns: 16 hexadecimal digits.
+    """
+    given = {query: of.given[str(budget)].answer for query, of in result.answers.items()}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sum_up(

@@ -33,6 +33,7 @@ from .boards import (
     query_values,
 )
 from .judging import JudgedResult, read_all_judged
+from .present import present
 from .report_charts import Spot, scatter
 from .results import CollectionCard, SystemResult, read_results, write_whole
 from .statistics import SAMPLES
@@ -68,8 +69,10 @@ def write_report(results: Path, out: Path, *, measure: str = DEFAULT_MEASURE, ba
     :raises FileNotFoundError: when the folder holds no result.
     :raises ValueError: for an unknown measure or baseline, listing those that exist, and for a damaged file.
     """
-    read = *read_results(results), read_all_answers(results), read_all_judged(results)
-    return save_report(render_report(*read, measure=measure, baseline=baseline), out)
+    cards, every = read_results(results)
+    of = present(results, cards, read_all_answers(results), read_all_judged(results))
+    text = render_report(cards, every, of.answers, of.judged, measure=measure, baseline=baseline, left_out=of.left_out)
+    return save_report(text, out)
 
 
 def save_report(text: str, out: Path) -> Path:
@@ -94,6 +97,7 @@ def render_report(
     *,
     measure: str = DEFAULT_MEASURE,
     baseline: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> str:
     """
     Make the report.
@@ -104,6 +108,7 @@ def render_report(
     :param judged: what judges think of the answers.
     :param measure: shown first, and without a script the only one.
     :param baseline: the system that others are compared with; `None` for `bm25`, or the first one by name.
+    :param left_out: what the folder holds and the report does not show, a sentence or two each.
     :returns: an HTML document.
     :raises ValueError: for an unknown measure or baseline, listing those that exist.
     """
@@ -139,7 +144,7 @@ def render_report(
             cost_tables=[report_costs.table(results, name, systems) for name in names],
             environments=environments,
             settings=report_settings.settings(results, systems),
-            warnings=report_settings.warnings(results, environments),
+            warnings=[*report_settings.warnings(results, environments), *left_out],
             index=index,
             blocks=blocks,
             answers=read,

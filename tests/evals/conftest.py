@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from resrank_evals.answer_results import AnswerResult, Given, QueryAnswers, write_answers
-from resrank_evals.judging import METRICS, JudgedResult, judged_path
+from resrank_evals.answer_results import BOUNDS, AnswerResult, Given, QueryAnswers, write_answers
+from resrank_evals.judging import METRICS, JudgedResult, given_hash, judged_path
 from resrank_evals.results import CollectionCard, Latency, SystemResult, write_collection, write_result
 
 DATA_SETS = (
@@ -137,7 +138,12 @@ def make_answers() -> list[AnswerResult]:
                     collection,
                     system,
                     "tiny-reader",
-                    {"system": {"kind": system}, "reader": {"name": "tiny-reader"}, "budgets": list(BUDGETS)},
+                    {
+                        "system": {"kind": system},
+                        "run": None if system in BOUNDS else hashlib.sha256(b"").hexdigest(),
+                        "reader": {"name": "tiny-reader"},
+                        "budgets": list(BUDGETS),
+                    },
                     {name: sum(row[name] for row in per_query.values()) / len(queries) for name in row},
                     per_query,
                     answers,
@@ -186,9 +192,12 @@ def results_folder(tmp_path_factory) -> Path:
         write_collection(folder, replace(card, queries=texts))
     for result in results:
         write_result(folder, result, "")
-    for result in make_answers():
-        write_answers(folder, _without_surrogates(result))
+    answers = [_without_surrogates(result) for result in make_answers()]
+    for result in answers:
+        write_answers(folder, result)
     for judged in make_judged():
+        of = next(each for each in answers if (each.system, each.collection) == (judged.system, judged.collection))
+        judged.settings.update({"answers": of.settings, "given": given_hash(of, judged.budget)})
         path = judged_path(folder, judged.collection, judged.system, judged.reader, judged.judge)
         path.write_text(json.dumps({"format": 1, **asdict(judged)}), encoding="utf-8")
     return folder
