@@ -154,7 +154,8 @@ def rag(
         print_json({"results": shown_results, "judged": opinions, "report": str(out / REPORT)})
         return 0
     collections = {each.result.collection for each in made}
-    of_reader = [each for each in every if each.reader == answerer.name and each.collection in collections]
+    described = answerer.describe()
+    of_reader = [each for each in every if each.settings.get("reader") == described and each.collection in collections]
     results = [each.as_system_result(at) for each in of_reader if at in each.budgets]
     screen.print(leaderboard(cards, results, measure=shown, baseline=baseline, bounds=BOUNDS))
     screen.print(costs(results, f"Cost of reading {at} tokens, per query"))

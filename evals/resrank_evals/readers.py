@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_READER = "resrank-reader-mini"
 _WARM_UP = 2  # before any clock counts
+_NAMED_BY = 6  # digits of the weights
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class SpanAnswers:
         :param name: as `SpanReader.from_pretrained` takes it.
         :param device: likewise.
         :param dtype: likewise.
-        :returns: the reader; a folder gives it its last part as name.
+        :returns: the reader; a folder gives it its last part and 6 digits of its weights as name, because what
+            `resrank-train reader` makes lies in a folder `reader`, whatever it is.
         """
         from resrank.reader import SpanReader
         from resrank.sources import resolve
@@ -104,9 +106,10 @@ class SpanAnswers:
         reader = SpanReader.from_pretrained(name, device=device, dtype=dtype)
         for _ in range(_WARM_UP):
             reader.read("what takes longer?", ["The first time takes longer than all that come after it."])
-        folder = Path(name).expanduser()
-        shown = folder.resolve().name if folder.is_dir() else name
-        return cls(shown, reader, weights_hash(str(resolve(name))))
+        folder = resolve(name).resolve()
+        weights = weights_hash(str(folder))
+        by_path = folder == Path(name).expanduser().resolve()  # not a shipped name or hub id
+        return cls(f"{folder.name}-{str(weights)[:_NAMED_BY]}" if by_path else name, reader, weights)
 
     def describe(self) -> dict[str, Any]:
         """

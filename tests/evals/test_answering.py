@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from resrank import sources
 from resrank.reader import ReaderConfig, SpanReader, confidences, new_reader
 from resrank_evals.answer_results import (
     GOLD_PASSAGE,
@@ -264,20 +265,28 @@ def test_the_best_span_of_all_passages(tiny_reader, corpus, queries):
 
 def test_a_reader_is_its_weights(tiny_reader, mini_encoder_folder, tmp_path):
     found = SpanAnswers.from_pretrained(str(tiny_reader), device="cpu", dtype="float32")
-    assert found.name == "tiny-reader"
+    assert found.name == f"tiny-reader-{found.describe()['weights'][:6]}"
     assert found.environment() == {"device": "cpu", "dtype": "float32"}
     config = ReaderConfig(max_length=64, stride=16, max_query_length=16, max_answer_length=5)
     new_reader(str(mini_encoder_folder), config, seed=1).save_pretrained(tmp_path / "tiny-reader")
     other = SpanAnswers.from_pretrained(str(tmp_path / "tiny-reader"), device="cpu", dtype="float32")
-    assert found.describe() == {**other.describe(), "weights": found.describe()["weights"]}
+    assert found.describe() == {**other.describe(), "name": found.name, "weights": found.describe()["weights"]}
     assert found.describe()["weights"] != other.describe()["weights"]
+    assert found.name != other.name, "their answers have files of their own"
+
+
+def test_a_shipped_reader_goes_by_its_name(tiny_reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CHECKPOINTS", tiny_reader.parent)
+    (tmp_path / "tiny-reader").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert SpanAnswers.from_pretrained("tiny-reader", device="cpu", dtype="float32").name == "tiny-reader"
 
 
 def test_answers_of_a_span_reader(answers, tiny_reader):
     reader = SpanAnswers.from_pretrained(str(tiny_reader), device="cpu", dtype="float32")
     found = answers(reader, (16,))
     result = found["theirs.trec"].result
-    assert result.reader == "tiny-reader"
+    assert result.reader == reader.name
     assert 0 < result.means["no answer@16"] < 1
     assert result.latency["read@16"].p50_ms > 0
     assert all(each.kept for each in answers(reader, (16,)).values())

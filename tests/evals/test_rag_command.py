@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 from resrank.reader import ReaderConfig, new_reader
 from resrank_evals import cli
+from resrank_evals.answer_results import read_all_answers, write_answers
+from resrank_evals.environment import weights_hash
 
 GOLD = {"q0": ["datetime.strptime"], "q1": [], "q2": ["Paris"], "q3": ["Alexander Fleming", "Fleming"]}
 
@@ -66,11 +69,12 @@ def test_ranks_reads_and_publishes(resrank_eval, beir, reader, tmp_path):
     assert "small: 1 queries have no gold answer: left out" in told
     assert "small: answers from dense: F1@16 0." in told
     results = tmp_path / ".resrank" / "results"
-    rows = list(csv.DictReader((results / "answers-tiny-reader.csv").open(encoding="utf-8")))
+    name = f"answers-tiny-reader-{weights_hash(reader)[:6]}"
+    rows = list(csv.DictReader((results / f"{name}.csv").open(encoding="utf-8")))
     assert {row["system"] for row in rows} == {"bm25", "dense", "gold passage", "no context"}
     assert all(row["queries"] == "3" for row in rows)
     assert {row["system"] for row in csv.DictReader((results / "results.csv").open())} == {"bm25", "dense"}
-    kept = json.loads((results / "small" / "bm25" / "answers-tiny-reader.json").read_text())
+    kept = json.loads((results / "small" / "bm25" / f"{name}.json").read_text())
     assert kept["answers"]["q3"]["gold"] == ["Alexander Fleming", "Fleming"]
     again = resrank_eval(*command, "--json")
     results_shown = json.loads(again.stdout)["results"]
@@ -89,6 +93,16 @@ def test_rankings_of_ir_are_used_and_other_measures_shown(resrank_eval, beir, re
     assert "answer in context@16" in done.stdout
     assert result.stat().st_mtime_ns == before
     assert resrank_eval(*command, "--measure", "no answer@16").exit_code == 0
+
+
+def test_answers_of_a_reader_that_is_described_otherwise_are_not_in_the_table(resrank_eval, beir, reader, tmp_path):
+    command = ("rag", str(beir), "--reader", reader, "--budget", "16")
+    assert resrank_eval(*command, "-s", "bm25", "-s", "dense").exit_code == 0
+    (old,) = (each for each in read_all_answers(tmp_path / ".resrank" / "results") if each.system == "dense")
+    other = {**old.settings["reader"], "dtype": "another"}
+    write_answers(tmp_path / ".resrank" / "results", replace(old, settings={**old.settings, "reader": other}))
+    assert "dense" not in resrank_eval(*command, "-s", "bm25").stdout
+    assert "dense" in resrank_eval(*command, "-s", "bm25", "-s", "dense").stdout
 
 
 @pytest.mark.parametrize(
