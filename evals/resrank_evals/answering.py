@@ -119,7 +119,7 @@ def answer(  # noqa: PLR0917
     for source, gold in zip(sources, golds, strict=True):
         whole = source.load()
         held = replace(source, load=partial(_itself, whole))
-        for _ in run([held], systems, settings, progress):
+        for _ in run([held], systems, settings, progress, any_measures=True):
             pass  # rankings are kept as they come
         sampled = replace(whole, name=source.label).sample(settings.queries, settings.seed)
         reading = _Reading(sampled, gold, settings.out, reader, budgets, progress)

@@ -106,14 +106,14 @@ def seldom(progress: Callable[[str, int, int], None]) -> Callable[[str, int, int
 
 
 def publish(
-    results: Path, page: Path, measure: str, baseline: str | None
+    results: Path, page: Path, measure: str | None, baseline: str | None
 ) -> tuple[dict[str, CollectionCard], list[SystemResult], list[AnswerResult]]:
     """
     Read a results folder and write its CSV files and its report.
 
     :param results: the results folder.
     :param page: the HTML file.
-    :param measure: that the report shows first.
+    :param measure: that the report shows first; `None` for nDCG@10, or the first there is.
     :param baseline: of its comparisons.
     :returns: what was read: collections by name, rankings, and the answers that belong to them; others are named on
         stderr.
@@ -121,6 +121,7 @@ def publish(
     from resrank_pipelines.display import err
 
     from .answer_results import by_reader, read_all_answers
+    from .boards import DEFAULT_MEASURE, measures_of
     from .judging import read_all_judged
     from .present import present
     from .report import render_report, save_report
@@ -128,6 +129,9 @@ def publish(
     from .table import results_csv
 
     cards, every = read_results(results)
+    if measure is None:
+        known = measures_of(every)
+        measure = DEFAULT_MEASURE if DEFAULT_MEASURE in known else known[0]
     stored = read_all_answers(results)
     found = present(results, cards, stored, read_all_judged(results))
     for text in found.left_out:

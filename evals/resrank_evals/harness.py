@@ -118,7 +118,12 @@ class Outcome:
 
 
 def run(
-    sources: Sequence[CollectionSource], systems: Sequence[System], settings: Settings, progress: Progress
+    sources: Sequence[CollectionSource],
+    systems: Sequence[System],
+    settings: Settings,
+    progress: Progress,
+    *,
+    any_measures: bool = False,
 ) -> Iterator[Outcome]:
     """
     Measure every system on every collection.
@@ -127,6 +132,7 @@ def run(
     :param systems: the systems.
     :param settings: of the run.
     :param progress: told (what, done, total).
+    :param any_measures: also keep results with other measures, for callers that want rankings.
     :returns: results as they come; each is on disk when it is given.
     :raises ValueError: when two systems have one name, or a collection or system cannot be used.
     """
@@ -144,7 +150,7 @@ def run(
         del whole
         try:
             for system in systems:
-                yield table.outcome(system)
+                yield table.outcome(system, any_measures=any_measures)
         finally:
             table.close()
             del table  # before the next collection is read
@@ -222,13 +228,14 @@ class _Table:
             depth=self._settings.depth,
         )
 
-    def outcome(self, system: System) -> Outcome:
+    def outcome(self, system: System, *, any_measures: bool) -> Outcome:
         wanted = self._wanted(system)
         path = self._settings.out / folder_name(self._collection.name) / folder_name(system.name) / RESULT
         if path.is_file():
             with suppress(ValueError):  # damaged or of another version: made anew
                 kept = read_result(path)
-                if kept.settings == wanted:
+                accepted = {**wanted, "measures": kept.settings.get("measures")} if any_measures else wanted
+                if kept.settings == accepted:
                     return Outcome(kept, kept=True)
         result, ranking = self._measure(system, wanted)
         write_result(self._settings.out, result, write_run(ranking.run, folder_name(system.name)))

@@ -147,7 +147,7 @@ def rag(
     finally:
         # Also when it was interrupted: what is shown is what is there.
         if made:
-            cards, _, every = publish(out, out / REPORT, "nDCG@10", None)
+            cards, _, every = publish(out, out / REPORT, None, None)
     if as_json:
         opinions = [summary(each.judged) for each in made if each.judged is not None]
         shown_results = [summary(each.result) for each in made]

@@ -95,6 +95,18 @@ def test_rankings_of_ir_are_used_and_other_measures_shown(resrank_eval, beir, re
     assert resrank_eval(*command, "--measure", "no answer@16").exit_code == 0
 
 
+def test_rankings_with_other_measures_are_kept(resrank_eval, beir, reader, tmp_path):
+    measures = ("--measures", "RR@5", "--measure", "RR@5")
+    assert resrank_eval("ir", str(beir), "-s", "bm25", *measures).exit_code == 0
+    result = tmp_path / ".resrank" / "results" / "small" / "bm25" / "result.json"
+    before = result.read_bytes()
+    done = resrank_eval("rag", str(beir), "--reader", reader, "-s", "bm25", "--budget", "16")
+    assert done.exit_code == 0, done.output
+    assert result.read_bytes() == before
+    resrank_eval("ir", str(beir), "-s", "bm25")
+    assert "nDCG@10" in json.loads(result.read_text())["means"], "whoever wants measures gets them"
+
+
 def test_answers_of_a_reader_that_is_described_otherwise_are_not_in_the_table(resrank_eval, beir, reader, tmp_path):
     command = ("rag", str(beir), "--reader", reader, "--budget", "16")
     assert resrank_eval(*command, "-s", "bm25", "-s", "dense").exit_code == 0
