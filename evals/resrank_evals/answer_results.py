@@ -69,7 +69,7 @@ class AnswerResult:
     :param cut: `256` to the number of contexts whose last passage was cut.
     :param without_gold: evaluated queries without gold answers, which are left out.
     :param missing_queries: queries with gold answers for which the system gave no passage.
-    :param failed: answers that the reader refused, of all budgets; they are empty.
+    :param failed: answers that the reader refused or did not come to, of all budgets; they are empty.
     :param peak_memory_mb: most resident memory of the process meanwhile.
     :param environment: machine, versions, device, dtype, date.
     :param seconds: wall-clock time.

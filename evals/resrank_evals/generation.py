@@ -18,6 +18,7 @@ from typing import Any
 
 from .readers import Answer
 
+OPENAI = "https://api.openai.com/v1"
 RETRIES = 6
 TIMEOUT_S = 300.0
 PROMPT = 1  # raised when the wording changes: it decides the answers
@@ -27,6 +28,7 @@ _TASK = (
 )
 _FROM_PASSAGES = " Take the answer from the passages, and guess when they do not say."
 _THOUGHTS = re.compile(r"(?s)^.*</think>")
+_UNFINISHED_THOUGHTS = "<think>"
 
 
 def server_of(model: str) -> dict[str, Any]:
@@ -34,22 +36,23 @@ def server_of(model: str) -> dict[str, Any]:
     Where a language model is asked.
 
     :param model: its name, for the message.
-    :returns: what `openai` clients take: `base_url` from OPENAI_BASE_URL (`None` is OpenAI) and `api_key` from
-        OPENAI_API_KEY.
+    :returns: what `openai` clients take: `base_url` from OPENAI_BASE_URL (OpenAI's when it is empty or not set) and
+        `api_key` from OPENAI_API_KEY.
     :raises ValueError: when OpenAI is asked without a key.
     """
-    url = os.environ.get("OPENAI_BASE_URL") or None
+    url = os.environ.get("OPENAI_BASE_URL")
     key = os.environ.get("OPENAI_API_KEY")
-    if not key and url is None:
+    if not key and not url:
         msg = f"{model}: set OPENAI_API_KEY, or name a server of your own with OPENAI_BASE_URL (it ends in /v1)"
         raise ValueError(msg)
     # Servers of one's own seldom ask for a key, the client insists on it.
-    return {"base_url": url, "api_key": key or "none"}
+    # It reads an empty OPENAI_BASE_URL itself when it is given none.
+    return {"base_url": url or OPENAI, "api_key": key or "none"}
 
 
 class GeneratedAnswers:
     """
-    Asks a language model, without sampling.
+    Asks a language model, without sampling where the server lets it: OpenAI's reasoning models refuse a temperature.
 
     :param model: its name on the server.
     :param tokenizer: a fast tokenizer, which packs the contexts.
@@ -65,6 +68,7 @@ class GeneratedAnswers:
         self._client: Any = OpenAI(**server_of(model), max_retries=RETRIES, timeout=TIMEOUT_S)
         self._packing = _fingerprint(tokenizer)
         self._heard = False  # whether it has ever answered
+        self._sampling: dict[str, Any] = {"temperature": 0}
 
     def describe(self) -> dict[str, Any]:
         """
@@ -78,9 +82,9 @@ class GeneratedAnswers:
         """
         Say what it runs on.
 
-        :returns: that it is elsewhere: times are those of a server and a network.
+        :returns: that it is elsewhere: times are those of a server and a network; and whether it refuses a temperature.
         """
-        return {"device": "server"}
+        return {"device": "server"} if self._sampling else {"device": "server", "temperature": "the model's own"}
 
     def answer(self, query: str, passages: Sequence[str]) -> Answer:
         """
@@ -88,14 +92,15 @@ class GeneratedAnswers:
 
         :param query: the question.
         :param passages: the context.
-        :returns: the answer; a failed one when the server refuses this request, but has answered others.
+        :returns: the answer; a failed one when the server refuses this request, but has answered others, and when what
+            it says is cut short, or is nothing but thoughts.
         :raises RuntimeError: when the server cannot be used.
         """
         from openai import BadRequestError, OpenAIError, UnprocessableEntityError
 
         messages = [{"role": "user", "content": prompt(query, passages)}]
         try:
-            response = self._client.chat.completions.create(model=self._model, messages=messages, temperature=0)
+            response = self._ask(messages)
         except (BadRequestError, UnprocessableEntityError) as error:
             if self._heard:
                 return Answer("", generated_tokens=None, failed=True)
@@ -103,14 +108,30 @@ class GeneratedAnswers:
         except OpenAIError as error:
             raise self._unusable(str(error)) from error
         try:
-            text = response.choices[0].message.content or ""
+            choice = response.choices[0]
+            text, ended = choice.message.content or "", choice.finish_reason
         except (AttributeError, IndexError, TypeError) as error:
             msg = f"expected a chat completion, got {type(response).__name__}; does OPENAI_BASE_URL end in /v1?"
             raise self._unusable(msg) from error
         self._heard = True
         tokens = getattr(getattr(response, "usage", None), "completion_tokens", None)
         clean = _THOUGHTS.sub("", text).strip().encode(errors="replace").decode()
+        if not clean or ended == "length" or _UNFINISHED_THOUGHTS in clean:
+            return Answer("", generated_tokens=tokens, failed=True)
         return Answer(clean, generated_tokens=tokens)
+
+    def _ask(self, messages: list[dict[str, str]]) -> Any:
+        from openai import BadRequestError, UnprocessableEntityError
+
+        create = self._client.chat.completions.create
+        try:
+            return create(model=self._model, messages=messages, **self._sampling)
+        except (BadRequestError, UnprocessableEntityError) as error:
+            if not self._sampling or "temperature" not in str(error).lower():
+                raise
+            response = create(model=self._model, messages=messages)
+            self._sampling = {}  # nor will the next ones take it
+            return response
 
     def _unusable(self, reason: str) -> RuntimeError:
         msg = (

@@ -206,7 +206,10 @@ def _tell(answered: Answered, shown: str, told: set[str], *, quiet: bool) -> Non
         tail = "" if value is None else f": {shown} {value:.4f}"
         err.print(f"{result.collection}: answers from {result.system}{tail}", style="dim")
     if not answered.kept and result.failed:
-        err.print(f"{result.collection}: {result.failed} answers from {result.system} were refused and are empty")
+        err.print(
+            f"{result.collection}: {result.failed} answers from {result.system} were refused, cut short or empty, and "
+            "count as empty"
+        )
     if result.collection not in told and result.without_gold:
         told.add(result.collection)
         err.print(f"{result.collection}: {result.without_gold} queries have no gold answer: left out")

@@ -30,7 +30,7 @@ class Answer:
     :param passage: the place in the context that it was taken from; `None` when it was not taken from a passage.
     :param no_answer: how sure it is that the context has no answer, 0 to 1; `None` when it does not say.
     :param generated_tokens: `None` when not known.
-    :param failed: whether the reader refused; the answer is empty then, and counts as such.
+    :param failed: whether the reader refused or did not come to an answer; it is empty then, and counts as such.
     """
 
     text: str

@@ -160,6 +160,13 @@ def _warnings(answers: Sequence[AnswerResult]) -> list[str]:
     ]
     readers = {str(result.settings) for result in results}
     found = report_settings.warnings(results, report_settings.environments(results))
+    for each in answers:
+        if each.failed:
+            amount = sum(len(of.given) for of in each.answers.values())
+            found.append(
+                f"{each.failed:,} of {amount:,} answers from {each.system} on {each.collection} were refused, cut short "
+                "or empty, and count as empty."
+            )
     if len(readers) > 1:
         found.append("These answers come from different weights or versions of the reader: make the older ones anew.")
     return found

@@ -24,13 +24,14 @@ from resrank_evals.answering import answer
 from resrank_evals.generation import GeneratedAnswers, prompt
 from resrank_evals.harness import Settings
 from resrank_evals.loading import collection_sources
+from resrank_evals.readers import Answer
 from resrank_evals.systems import parse_system
 
 Reply = tuple[int, dict[str, Any]]
 
 
-def completion(text: str | None, tokens: int | None = None) -> Reply:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+def completion(text: str | None, tokens: int | None = None, ended: str = "stop") -> Reply:
+    choice = {"index": 0, "finish_reason": ended, "message": {"role": "assistant", "content": text}}
     body: dict[str, Any] = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
     if tokens is not None:
         body["usage"] = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
@@ -90,7 +91,6 @@ def generator(server: Server, mini_encoder_folder: Path) -> GeneratedAnswers:
         ("Paris", "Paris"),
         (" Paris \n", "Paris"),
         ("<think>is it\nLyon?</think>\nParis", "Paris"),
-        (None, ""),
         ("\ud800", "?"),
     ],
 )
@@ -98,11 +98,56 @@ def test_answers(server, generator, said, answered):
     server.reply = lambda asked, number: completion(said, 3)
     found = generator.answer("capital of France?", ["Paris is the capital.", "Lyon is not."])
     assert (found.text, found.generated_tokens, found.passage, found.no_answer) == (answered, 3, None, None)
+    assert not found.failed
     (body,) = server.bodies
     assert (body["model"], body["temperature"]) == ("m", 0)
     text = body["messages"][0]["content"]
     assert "[1] Paris is the capital.\n\n[2] Lyon is not.\n\nQuestion: capital of France?" in text
     assert server.keys == ["Bearer secret"]
+
+
+@pytest.mark.parametrize(
+    ("said", "ended"),
+    [
+        (None, "content_filter"),
+        (" \n", "stop"),
+        ("Par", "length"),
+        ("<think>is it Lyon?", "stop"),
+        ("<think>is it Lyon?</think>", "stop"),
+        ("<think>Lyon?</think> <think>or", "stop"),
+    ],
+)
+def test_what_is_no_answer_is_a_failure(server, generator, said, ended):
+    server.reply = lambda asked, number: completion(said, 3, ended)
+    assert generator.answer("capital of France?", []) == Answer("", generated_tokens=3, failed=True)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_temperature_that_is_refused_is_left_out(server, generator, status):
+    refused = {"error": {"message": "Unsupported value: 'temperature' does not support 0.0 with this model."}}
+    server.reply = lambda asked, number: (
+        (status, refused) if "temperature" in server.bodies[-1] else completion("Paris", 3)
+    )
+    assert [generator.answer("capital of France?", []).text for _ in range(2)] == ["Paris", "Paris"]
+    assert ["temperature" in body for body in server.bodies] == [True, False, False]
+    assert generator.environment() == {"device": "server", "temperature": "the model's own"}
+
+
+def test_a_refused_temperature_is_tried_again_once(server, generator):
+    server.reply = lambda asked, number: (400, {"error": {"message": "no temperature, no model"}})
+    with pytest.raises(RuntimeError, match="m cannot be used"):
+        generator.answer("a?", [])
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("url", [None, ""])
+def test_openai_is_the_server_without_another(mini_encoder_folder, monkeypatch, url):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    if url is not None:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+    generator = GeneratedAnswers("m", AutoTokenizer.from_pretrained(mini_encoder_folder))
+    assert str(generator._client.base_url).rstrip("/") == "https://api.openai.com/v1"
 
 
 def test_without_a_context_there_is_no_word_of_passages():
@@ -183,7 +228,7 @@ def test_command(server, write_beir, mini_encoder_folder, tmp_path, monkeypatch)
     command = ["rag", str(folder), "--reader", "reader", "--generator", "m", "-s", "run:x.trec", "--budget", "64"]
     done = CliRunner().invoke(cli.app, command, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "small: 1 answers from run:x.trec were refused and are empty" in " ".join(done.stderr.split())
+    assert "small: 1 answers from run:x.trec were refused, cut short or empty" in " ".join(done.stderr.split())
     path = answers_path(tmp_path / ".resrank" / "results", "small", "run:x.trec", "generator:m")
     assert read_answers(path).means["EM@64"] == 0.5
     monkeypatch.delenv("OPENAI_BASE_URL")

@@ -190,6 +190,14 @@ def test_what_to_know_before_comparing_answers(made, made_answers):
     assert "bm25 gave nothing for some queries, which count as 0: 2 of 51 of scifact." in text
 
 
+def test_failed_answers_are_told(made, made_answers):
+    failed = replace(made_answers[0], failed=1_234)
+    amount = len(failed.answers) * 3
+    text = render_report(*made, [failed, *made_answers[1:]])
+    assert f"1,234 of {amount:,} answers from bm25 on scifact were refused, cut short or empty" in text
+    assert "refused, cut short" not in render_report(*made, made_answers)
+
+
 def test_too_many_answers_for_a_page(made, made_answers, monkeypatch):
     monkeypatch.setattr(report_answers, "_PAGE_BUDGET", 100)
     page = Page(render_report(*made, made_answers))
