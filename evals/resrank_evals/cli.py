@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from .command_line import (
     Baseline,
     Depth,
     Duplicates,
+    Missing,
     Queries,
     Results,
     Seed,
@@ -70,10 +71,7 @@ def ir(
     model: Model = "resrank-mini",
     device: Device = None,
     dtype: Dtype = "auto",
-    missing_passages: Annotated[
-        Literal["error", "keep"],
-        typer.Option("--missing-passages", help="Judgments of passages that a collection lacks."),
-    ] = "error",
+    missing_passages: Missing = "error",
     duplicate_ids: Duplicates = "error",
     as_json: AsJson = False,
 ) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,6 +52,11 @@ Baseline = Annotated[
 Duplicates = Annotated[
     Literal["error", "first"],
     typer.Option("--duplicate-ids", help="Different passages or queries under one id: stop, or read the first."),
+]
+
+Missing = Annotated[
+    Literal["error", "keep"],
+    typer.Option("--missing-passages", help="Judgments of passages that a collection lacks."),
 ]
 
 
@@ -160,6 +165,29 @@ def stored_systems(results: Path) -> set[str]:
     return (
         {result.system for result in read_results(results)[1]} if results.is_dir() and any(results.iterdir()) else set()
     )
+
+
+def answered_systems(results: Path, reader: dict[str, Any], collections: Collection[str], budget: int) -> set[str]:
+    """
+    Look up whose answers can stand beside new ones.
+
+    :param results: the results folder; may be missing.
+    :param reader: what decides the answers.
+    :param collections: names.
+    :param budget: in tokens.
+    :returns: names of systems.
+    """
+    from .answer_results import read_all_answers
+    from .present import present
+    from .results import COLLECTION, read_collection
+
+    cards = [read_collection(path) for path in results.glob(f"*/{COLLECTION}")]
+    found = present(results, {card.name: card for card in cards}, read_all_answers(results)).answers
+    return {
+        result.system
+        for result in found
+        if result.settings.get("reader") == reader and result.collection in collections and budget in result.budgets
+    }
 
 
 def summary(result: SystemResult | AnswerResult | JudgedResult) -> dict[str, Any]:

@@ -20,16 +20,17 @@ from .command_line import (
     Baseline,
     Depth,
     Duplicates,
+    Missing,
     Queries,
     Results,
     Seed,
     Split,
     Stores,
     Systems,
+    answered_systems,
     named_sources,
     publish,
     seldom,
-    stored_systems,
     summary,
 )
 
@@ -90,6 +91,7 @@ def rag(
     model: Model = "resrank-mini",
     device: Device = None,
     dtype: Dtype = "auto",
+    missing_passages: Missing = "error",
     duplicate_ids: Duplicates = "error",
     as_json: AsJson = False,
 ) -> int:
@@ -113,10 +115,7 @@ def rag(
     shown = measure if measure is not None else f"F1@{budgets[len(budgets) // 2]}"
     at = _budget_of(shown, budgets)
     systems = [parse_system(name) for name in system]
-    if baseline is not None and baseline not in {each.name for each in systems} | stored_systems(out):
-        msg = f"--baseline must be one of this run's systems or of those in {out}, got {baseline!r}"
-        raise ValueError(msg)
-    sources = named_sources(data, split=split, duplicate_ids=duplicate_ids)
+    sources = named_sources(data, split=split, duplicate_ids=duplicate_ids, missing_passages=missing_passages)
     settings = Settings(
         out=out,
         stores=stores,
@@ -126,6 +125,16 @@ def rag(
         seed=seed,
     )
     answerer = _reader(reader, generator, device, dtype)
+    described = answerer.describe()
+    own = {each.name for each in systems}
+    if baseline is not None and baseline not in own:
+        known = own | answered_systems(out, described, [source.label for source in sources], at) - BOUNDS
+        if baseline not in known:
+            msg = (
+                f"--baseline must be one of this run's systems or of those that {answerer.name} has answered from "
+                f"within {at} tokens in {out} ({', '.join(sorted(known))}), got {baseline!r}"
+            )
+            raise ValueError(msg)
     judging = None if judge is None else ragas_judge(judge, repeats)
     made: list[Answered] = []
     told: set[str] = set()
@@ -154,7 +163,6 @@ def rag(
         print_json({"results": shown_results, "judged": opinions, "report": str(out / REPORT)})
         return 0
     collections = {each.result.collection for each in made}
-    described = answerer.describe()
     of_reader = [each for each in every if each.settings.get("reader") == described and each.collection in collections]
     results = [each.as_system_result(at) for each in of_reader if at in each.budgets]
     screen.print(leaderboard(cards, results, measure=shown, baseline=baseline, bounds=BOUNDS))

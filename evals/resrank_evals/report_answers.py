@@ -164,8 +164,8 @@ def _warnings(answers: Sequence[AnswerResult]) -> list[str]:
         if each.failed:
             amount = sum(len(of.given) for of in each.answers.values())
             found.append(
-                f"{each.failed:,} of {amount:,} answers from {each.system} on {each.collection} were refused, cut short "
-                "or empty, and count as empty."
+                f"{each.failed:,} of {amount:,} answers from {each.system} on {each.collection} were refused, cut "
+                "short or empty, and count as empty."
             )
     if len(readers) > 1:
         found.append("These answers come from different weights or versions of the reader: make the older ones anew.")

@@ -107,6 +107,34 @@ def test_rankings_with_other_measures_are_kept(resrank_eval, beir, reader, tmp_p
     assert "nDCG@10" in json.loads(result.read_text())["means"], "whoever wants measures gets them"
 
 
+def test_a_baseline_is_one_that_the_reader_has_answered_from(resrank_eval, beir, reader, tmp_path):
+    """A ranking is not enough: there would be nothing to compare with, after all the work."""
+    assert resrank_eval("ir", str(beir), "-s", "dense").exit_code == 0
+    command = ("rag", str(beir), "--reader", reader, "--budget", "16", "--baseline", "dense")
+    refused = resrank_eval(*command, "-s", "bm25")
+    assert refused.exit_code == 1
+    assert "(bm25), got 'dense'" in " ".join(refused.stderr.split())
+    results = tmp_path / ".resrank" / "results" / "small"
+    assert not (results / "bm25").exists()
+    assert resrank_eval(*command, "-s", "dense").exit_code == 0
+    done = resrank_eval(*command, "-s", "bm25")
+    assert done.exit_code == 0, done.output
+    assert "worse than dense" in " ".join(done.stdout.split())
+    assert resrank_eval(*command, "-s", "bm25", "--budget", "8").exit_code == 1
+
+
+def test_judgments_of_missing_passages_are_kept_on_request(resrank_eval, beir, reader):
+    with (beir / "qrels" / "test.tsv").open("a") as file:
+        file.write("q0\tnowhere\t1\n")
+    assert resrank_eval("ir", str(beir), "-s", "bm25", "--missing-passages", "keep").exit_code == 0
+    command = ("rag", str(beir), "--reader", reader, "-s", "bm25", "--budget", "16")
+    refused = resrank_eval(*command)
+    assert refused.exit_code == 1
+    assert "--missing-passages keep" in " ".join(refused.stderr.split())
+    done = resrank_eval(*command, "--missing-passages", "keep")
+    assert done.exit_code == 0, done.output
+
+
 def test_answers_of_a_reader_that_is_described_otherwise_are_not_in_the_table(resrank_eval, beir, reader, tmp_path):
     command = ("rag", str(beir), "--reader", reader, "--budget", "16")
     assert resrank_eval(*command, "-s", "bm25", "-s", "dense").exit_code == 0
@@ -125,6 +153,7 @@ def test_answers_of_a_reader_that_is_described_otherwise_are_not_in_the_table(re
         (["--measure", "F1@99"], "--measure must be F1, EM, answer in context or no answer, @ and one of the budgets"),
         (["--measure", "nDCG@128"], "such as F1@128; got 'nDCG@128'"),
         (["--baseline", "elsewhere"], "--baseline must be one of this run's systems"),
+        (["--baseline", "gold passage"], "(bm25), got 'gold passage'"),
         (["--reader", "nowhere/at-all"], "nowhere/at-all"),
     ],
 )
