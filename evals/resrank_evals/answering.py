@@ -36,7 +36,7 @@ from .answer_results import (
     read_answers,
     write_answers,
 )
-from .answers import answer_in_context, exact_match, token_f1
+from .answers import answer_in_context, exact_match, normalize_answer, token_f1
 from .collection import Collection
 from .contexts import Context, pack
 from .environment import describe_environment
@@ -194,7 +194,7 @@ class _Reading:
             query: Sample(
                 query=self._collection.queries[query],
                 answer=of.given[str(budget)].answer,
-                gold=of.gold[0],
+                gold=next(filter(normalize_answer, of.gold)),  # there is one: queries without are left out
                 passages=self._context(ranked, query, budget).texts,
             )
             for query, of in answered.result.answers.items()

@@ -11,8 +11,10 @@ What a language model thinks of answers and contexts: four metrics of ragas, eac
 * context precision: average precision of the passages that are useful for the gold answer
 * context recall: the share of the gold answer's statements that the context supports
 
-The gold answer is the first one. Without a context all but answer correctness are 0, without an answer that is 0 and
-there is no faithfulness to judge; none of these is asked. What the judge fails to answer is left out and counted.
+The gold answer is the first one that is more than articles and punctuation. Answer and gold answer are put as
+sentences, because ragas takes texts apart into statements, and finds none in a bare phrase. Without a context all but
+answer correctness are 0, without an answer that is 0 and there is no faithfulness to judge; none of these is asked.
+What the judge fails to answer is left out and counted, and asked again by the next run.
 
 A judge's opinion is not a measurement: report its name, the spread over repeats and what was not judged.
 """
@@ -44,6 +46,7 @@ PRECISION = "context precision"
 RECALL = "context recall"
 METRICS = (FAITHFULNESS, CORRECTNESS, PRECISION, RECALL)
 _CONCURRENCY = 4
+_ASKING = 2  # raised when what is asked changes: it decides the scores
 _VERSIONS = ("resrank", "ragas")
 
 
@@ -81,7 +84,8 @@ class JudgedResult:
     :param settings: everything that decides what is asked; a stored result with other settings is made anew.
     :param means: by metric, the mean over repeats of the means over judged queries; `None` when none was judged.
     :param spreads: by metric, the standard deviation of these means; `None` below two repeats.
-    :param not_judged: by metric, how many of all questions to the judge gave no value.
+    :param failed: by metric, how many questions to the judge gave no value.
+    :param not_asked: by metric, how many were not asked because there is nothing to judge, repeats included.
     :param per_query: query id to metric to the value of each repeat, `None` where there is none.
     :param seconds: wall-clock time.
     """
@@ -94,7 +98,8 @@ class JudgedResult:
     settings: dict[str, Any]
     means: dict[str, float | None]
     spreads: dict[str, float | None]
-    not_judged: dict[str, int]
+    failed: dict[str, int]
+    not_asked: dict[str, int]
     per_query: dict[str, dict[str, list[float | None]]]
     seconds: float = 0.0
 
@@ -119,7 +124,7 @@ class Judge:
 
     def judge(self, out: Path, result: AnswerResult, budget: int, samples: Mapping[str, Sample]) -> JudgedResult:
         """
-        Judge a system's answers, or take what is there.
+        Judge a system's answers, or take what is there; what failed then is asked again.
 
         :param out: the results folder, where it is kept.
         :param result: the answers.
@@ -133,19 +138,26 @@ class Judge:
             # A model's answers may differ with the same settings.
             "given": given_hash(result, budget),
             "budget": budget,
+            "asking": _ASKING,
             "judge": self.name,
             "repeats": self._repeats,
             "versions": {package: package_version(package) for package in _VERSIONS},
         }
         path = judged_path(out, result.collection, result.system, result.reader, self.name)
+        kept: JudgedResult | None = None
         if path.is_file():
             with suppress(ValueError):  # damaged or of another version: made anew
-                kept = read_judged(path)
-                if kept.settings == wanted:
-                    return kept
+                stored = read_judged(path)
+                kept = stored if stored.settings == wanted else None
+        if kept is not None and not any(kept.failed.values()):
+            return kept
         started = time.perf_counter()
-        per_query = asyncio.run(self._scores(samples))
-        means, spreads, not_judged = sum_up(list(per_query.values()))
+        per_query = asyncio.run(self._scores(samples, {} if kept is None else kept.per_query))
+        means, spreads, missing = sum_up(list(per_query.values()))
+        not_asked = {
+            name: self._repeats * sum(1 for sample in samples.values() if _is_nothing(without_asking(name, sample)))
+            for name in METRICS
+        }
         judged = JudgedResult(
             collection=result.collection,
             system=result.system,
@@ -155,16 +167,21 @@ class Judge:
             settings=wanted,
             means=means,
             spreads=spreads,
-            not_judged=not_judged,
+            failed={name: count - not_asked[name] for name, count in missing.items()},
+            not_asked=not_asked,
             per_query=per_query,
-            seconds=round(time.perf_counter() - started, 3),
+            seconds=round((0.0 if kept is None else kept.seconds) + time.perf_counter() - started, 3),
         )
         write_whole(path, json.dumps({"format": FORMAT, **asdict(judged)}, indent=1, ensure_ascii=False) + "\n")
         return judged
 
-    async def _scores(self, samples: Mapping[str, Sample]) -> dict[str, dict[str, list[float | None]]]:
+    async def _scores(
+        self, samples: Mapping[str, Sample], known: Mapping[str, Mapping[str, Sequence[float | None]]]
+    ) -> dict[str, dict[str, list[float | None]]]:
+        """`known`: what an earlier run has left; only what it lacks is asked."""
         found: dict[str, dict[str, list[float | None]]] = {
-            query: {name: [None] * self._repeats for name in METRICS} for query in samples
+            query: {name: list(known.get(query, {}).get(name, [None] * self._repeats)) for name in METRICS}
+            for query in samples
         }
         errors: list[Exception] = []
         heard = 0
@@ -185,13 +202,14 @@ class Judge:
             asked = []
             for query, sample in samples.items():
                 for name in METRICS:
-                    known = without_asking(name, sample)
-                    if known is not None:
-                        found[query][name] = [known if math.isfinite(known) else None] * self._repeats
+                    clear = without_asking(name, sample)
+                    if clear is not None:
+                        found[query][name] = [None if _is_nothing(clear) else clear] * self._repeats
                     else:
-                        asked += [ask(query, name, repeat) for repeat in range(self._repeats)]
+                        slots = enumerate(found[query][name])
+                        asked += [ask(query, name, repeat) for repeat, value in slots if value is None]
             await asyncio.gather(*asked)
-        if errors and not heard:
+        if errors and not heard and not known:
             msg = f"the judge {self.name} gave no value at all: {errors[-1]}"
             raise RuntimeError(msg) from errors[-1]
         return found
@@ -227,22 +245,35 @@ def ragas_judge(model: str, repeats: int = 3) -> Judge:
             correctness = AnswerCorrectness(llm=llm, weights=[1.0, 0.0])
 
             async def faithful(of: Sample) -> float:
-                scored = await faithfulness.ascore(of.query, of.answer, list(of.passages))
+                scored = await faithfulness.ascore(of.query, sentence(of.query, of.answer), list(of.passages))
                 return float(scored.value)
 
             async def correct(of: Sample) -> float:
-                return float((await correctness.ascore(of.query, of.answer, of.gold)).value)
+                said, right = sentence(of.query, of.answer), sentence(of.query, of.gold)
+                return float((await correctness.ascore(of.query, said, right)).value)
 
             async def precise(of: Sample) -> float:
-                return float((await precision.ascore(of.query, of.gold, list(of.passages))).value)
+                scored = await precision.ascore(of.query, sentence(of.query, of.gold), list(of.passages))
+                return float(scored.value)
 
             async def recalled(of: Sample) -> float:
-                scored = await recall.ascore(of.query, list(of.passages), of.gold)
+                scored = await recall.ascore(of.query, list(of.passages), sentence(of.query, of.gold))
                 return float(scored.value)
 
             yield {FAITHFULNESS: faithful, CORRECTNESS: correct, PRECISION: precise, RECALL: recalled}
 
     return Judge(model, opened, repeats)
+
+
+def sentence(query: str, answer: str) -> str:
+    """
+    Put a short answer so that it states something.
+
+    :param query: the question.
+    :param answer: to it.
+    :returns: a sentence.
+    """
+    return f"The answer to the question '{query}' is: {answer}"
 
 
 def without_asking(metric: str, sample: Sample) -> float | None:
@@ -292,6 +323,10 @@ def sum_up(
         spreads[name] = statistics.stdev(of_repeats) if len(of_repeats) > 1 else None
         missing[name] = sum(len(rows) - len(column) for column in columns)
     return means, spreads, missing
+
+
+def _is_nothing(value: float | None) -> bool:
+    return value is not None and math.isnan(value)
 
 
 def judged_path(results: Path, collection: str, system: str, reader: str, judge: str) -> Path:

@@ -99,7 +99,8 @@ def judgments(results: Sequence[JudgedResult]) -> Table:
     table = Table(title=Text(f"{first.judge} on {first.budget} tokens"), title_justify="left", caption_justify="left")
     repeats = first.settings["repeats"]
     table.caption = (
-        f"Mean ± standard deviation of {repeats} repeats; in brackets how many questions to the judge gave no value. "
+        f"Mean ± standard deviation of {repeats} repeats; in brackets how many questions to the judge failed: "
+        "the same command asks them again. "
         "A judge's opinion, not a measurement."
     )
     table.add_column("collection", overflow="fold")
@@ -109,9 +110,9 @@ def judgments(results: Sequence[JudgedResult]) -> Table:
     for result in results:
         row = []
         for name, mean in result.means.items():
-            spread, missing = result.spreads[name], result.not_judged[name]
+            spread, failed = result.spreads[name], result.failed[name]
             text = NONE if mean is None else f"{mean:.3f}" + ("" if spread is None else f" ± {spread:.3f}")
-            row.append(Text(f"{text} ({missing})" if missing else text))
+            row.append(Text(f"{text} ({failed})" if failed else text))
         table.add_row(Text(result.collection), Text(result.system), *row)
     return table
 

@@ -164,7 +164,11 @@ def make_judged() -> list[JudgedResult]:
     spreads = dict.fromkeys(METRICS, 0.125) | {METRICS[0]: None}
     missing = dict.fromkeys(METRICS, 0) | {METRICS[0]: 102}
     return [
-        JudgedResult("scifact", "bm25", "tiny-reader", HOSTILE[0], 256, {"repeats": 2}, values, spreads, missing, {})
+        JudgedResult(
+            *("scifact", "bm25", "tiny-reader", HOSTILE[0], 256, {"repeats": 2}, values, spreads, missing),
+            not_asked=dict.fromkeys(METRICS, 0) | {METRICS[0]: 4},
+            per_query={},
+        )
     ]
 
 

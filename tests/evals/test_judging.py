@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,28 +123,48 @@ def test_repeats_failures_and_what_is_kept(out):
     assert found.per_query["q2"]["faithfulness"] == [None, None], "no answer, no statement"
     assert found.per_query["q3"] == {**found.per_query["q3"], "faithfulness": [0.0, 0.0], "context recall": [0.0, 0.0]}
     assert found.means["faithfulness"] == pytest.approx((0.5 + 0.25) / 2)
-    assert found.not_judged == {
-        "faithfulness": 2,
-        "answer correctness": 0,
-        "context precision": 4,
-        "context recall": 2,
-    }
+    assert found.failed == {"faithfulness": 0, "answer correctness": 0, "context precision": 4, "context recall": 2}
+    assert found.not_asked == {**dict.fromkeys(METRICS, 0), "faithfulness": 2}
     assert read_judged(judged_path(out, "small", "bm25", "tiny", "wise/one")) == found
     assert read_all_judged(out) == [found]
     console = Console(width=200, file=io.StringIO())
     console.print(judgments([found]))
-    assert "0.375 ± 0.177 (2)" in console.file.getvalue()
+    assert "0.375 ± 0.177 │" in console.file.getvalue()
 
     count = len(asked)
-    assert judge.judge(out, answered(), 64, SAMPLES) == found
-    assert len(asked) == count
+    again = judge.judge(out, answered(), 64, SAMPLES)
+    assert replace(again, seconds=found.seconds) == found
+    assert again.seconds >= found.seconds
+    failures = 4 + 2
+    assert len(asked) == count + failures, "what failed is asked again, and nothing else"
     judge.judge(out, answered(q1="Lyon"), 64, SAMPLES)
-    assert len(asked) == 2 * count
+    assert len(asked) == 2 * count + failures
     Judge("wise/one", metrics(scores, asked), repeats=1).judge(out, answered(q1="Lyon"), 64, SAMPLES)
-    assert len(asked) == 2 * count + count // 2
+    assert len(asked) == 2 * count + failures + count // 2
     judged_path(out, "small", "bm25", "tiny", "wise/one").write_text("{ half")
     with pytest.raises(ValueError, match=r"is damaged .* run `resrank-eval rag --judge` again"):
         read_judged(judged_path(out, "small", "bm25", "tiny", "wise/one"))
+
+
+def test_a_later_run_fills_what_failed(out):
+    up = [False]
+    asked: list[tuple[str, str]] = []
+
+    def scores(name: str, sample: Sample, before: int) -> float:
+        if name != "faithfulness" and not up[0]:
+            raise TimeoutError
+        return 0.75
+
+    judge = Judge("wise", metrics(scores, asked), repeats=2)
+    half = judge.judge(out, answered(), 64, {"q1": SAMPLE})
+    assert half.failed == {**dict.fromkeys(METRICS, 2), "faithfulness": 0}
+    assert half.means["context recall"] is None
+    up[0] = True
+    whole = judge.judge(out, answered(), 64, {"q1": SAMPLE})
+    assert (whole.failed, whole.means) == (dict.fromkeys(METRICS, 0), dict.fromkeys(METRICS, 0.75))
+    assert len(asked) == 2 * 4 + 2 * 3
+    assert judge.judge(out, answered(), 64, {"q1": SAMPLE}) == whole == read_all_judged(out)[0]
+    assert len(asked) == 2 * 4 + 2 * 3
 
 
 def test_a_judge_that_never_answers(out):
@@ -159,7 +181,7 @@ def test_a_judge_that_never_answers(out):
 
 def test_command(write_beir, mini_encoder_folder, tmp_path, monkeypatch):
     folder = write_beir(tmp_path / "small", {"p1": "Paris is the capital."}, {"q1": "capital?"}, {"q1": {"p1": 1}})
-    (folder / "answers.jsonl").write_text('{"_id": "q1", "answers": ["Paris", "Paname"]}\n')
+    (folder / "answers.jsonl").write_text('{"_id": "q1", "answers": ["", "The", "Paris", "Paname"]}\n')
     (tmp_path / "x.trec").write_text("q1 Q0 p1 1 1.0 x\n")
     new_reader(str(mini_encoder_folder), ReaderConfig(64, 16, 16, 5)).save_pretrained(tmp_path / "reader")
     seen: list[Sample] = []
@@ -191,6 +213,50 @@ def test_ragas_is_an_extra(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------------- through ragas
+
+
+def test_ragas_is_given_sentences(monkeypatch):
+    """ragas finds no statement in a bare phrase, and calls what states nothing right."""
+    given: dict[str, tuple[Any, ...]] = {}
+
+    def metric(name: str) -> Any:
+        def made(**_: Any) -> Any:
+            async def ascore(*arguments: Any) -> Any:
+                given[name] = arguments
+                return SimpleNamespace(value=1.0)
+
+            return SimpleNamespace(ascore=ascore)
+
+        return made
+
+    names = ("AnswerCorrectness", "ContextPrecision", "ContextRecall", "Faithfulness")
+    fake: dict[str, Any] = {"ragas.metrics.collections": {name: metric(name) for name in names}}
+    fake |= {"ragas": {}, "ragas.metrics": {}, "ragas.llms": {"llm_factory": lambda *_, **__: None}}
+    for module, members in fake.items():
+        made = ModuleType(module)
+        made.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, module, made)
+    monkeypatch.setattr(sys.modules["ragas"], "metrics", sys.modules["ragas.metrics"], raising=False)
+    monkeypatch.setattr(
+        sys.modules["ragas.metrics"], "collections", sys.modules["ragas.metrics.collections"], raising=False
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    sample = Sample("capital of France?", "Lyon", "Paris", ("Lyon is not.",))
+    said, right = (f"The answer to the question 'capital of France?' is: {text}" for text in ("Lyon", "Paris"))
+
+    async def asked() -> None:
+        async with ragas_judge("m")._open() as metrics_:
+            for name in METRICS:
+                assert await metrics_[name](sample) == 1.0
+
+    asyncio.run(asked())
+    query, passages = sample.query, list(sample.passages)
+    assert given == {
+        "Faithfulness": (query, said, passages),
+        "AnswerCorrectness": (query, said, right),
+        "ContextPrecision": (query, right, passages),
+        "ContextRecall": (query, passages, right),
+    }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -250,7 +316,7 @@ def test_metrics_of_ragas(server, out):
     assert found.per_query["q1"]["answer correctness"] == [1.0, 1.0]
     assert found.per_query["q1"]["context precision"] == [pytest.approx(1.0), pytest.approx(1.0)]
     assert found.per_query["q1"]["context recall"] == [1.0, 1.0]
-    assert found.not_judged == dict.fromkeys(METRICS, 0)
+    assert found.failed == dict.fromkeys(METRICS, 0)
     # 2 requests for faithfulness, 3 for correctness, one a passage for precision, 1 for recall.
     assert server.asked == 2 * (2 + 3 + 2 + 1)
     backwards = replace(SAMPLE, passages=SAMPLE.passages[::-1])

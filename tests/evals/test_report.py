@@ -176,7 +176,7 @@ def test_readers_and_budgets_are_kept_apart(made, made_answers):
 def test_judges(made, made_answers, made_judged):
     text = " ".join(" ".join(Page(render_report(*made, made_answers, made_judged)).texts).split())
     assert "Opinions of a language model, not measurements" in text
-    assert "— 102 not judged 0.500 ± 0.125 0 not judged 0.250 ± 0.125" in text
+    assert "— 102 failed, 4 not asked 0.500 ± 0.125 0 failed 0.250 ± 0.125" in text
     other = [replace(each, reader="other") for each in made_judged]
     assert "What a judge thinks" not in render_report(*made, made_answers, other)
 
