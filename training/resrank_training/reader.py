@@ -112,14 +112,21 @@ class ReaderSettings:
         :returns: its config.
         """
         third = max(1, self.max_length // 3)
-        shape = {"stride": third, "max_query_length": min(64, third), "max_answer_length": min(30, third)}
-        if not self.rank:
-            return ReaderConfig(self.max_length, **shape)
-        folder = Path(self.base).expanduser()
-        local = self.base not in BASES and folder.is_dir()
-        base = str(folder.resolve()) if local else self.base
-        pinned = None if self.base in BASES else sha256_of_weights(resolve(self.base))
-        return ReaderConfig(self.max_length, **shape, base=base, base_sha256=pinned)
+        base: str | None = None
+        sha256: str | None = None
+        if self.rank:
+            folder = Path(self.base).expanduser()
+            local = self.base not in BASES and folder.is_dir()
+            base = str(folder.resolve()) if local else self.base
+            sha256 = None if self.base in BASES else sha256_of_weights(resolve(self.base))
+        return ReaderConfig(
+            max_length=self.max_length,
+            stride=third,
+            max_query_length=min(64, third),
+            max_answer_length=min(30, third),
+            base=base,
+            base_sha256=sha256,
+        )
 
 
 def span_loss(
