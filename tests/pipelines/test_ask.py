@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from resrank.reader import Span, SpanReader
-from resrank_pipelines import cli
+from resrank_pipelines import cli, display
 
 QUERY = "what is the capital of France?"
 
@@ -26,7 +26,8 @@ def ask(tmp_path: Path, tiny_safe_checkpoint: Path, tiny_reader_folder: Path, mo
     monkeypatch.setenv("RESRANK_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("RESRANK_MODEL", str(tiny_safe_checkpoint))
     monkeypatch.setenv("RESRANK_READER", str(tiny_reader_folder))
-    monkeypatch.setenv("COLUMNS", "400")
+    for console in (display.out, display.err):  # made once a process, with the width of that time
+        monkeypatch.setattr(console, "_width", 400)
 
     def run(*arguments: str) -> Any:
         return CliRunner().invoke(cli.app, ["ask", *arguments], catch_exceptions=False)

@@ -58,6 +58,7 @@ _BEGUN = "reader.json.part"
 _CHECKPOINTS = "checkpoints"
 _PACKAGES = ("resrank", "torch", "transformers", "tokenizers", "peft", "accelerate")
 _WARM_UP = 0.06  # of all steps
+_TOLD_EVERY = 100  # questions
 _SORTED_TOGETHER = 50  # batches whose windows are sorted by length together
 _TARGETS = ["query", "key", "value", "dense"]  # all matrices of BERT's layers
 
@@ -197,8 +198,8 @@ def train_reader(
     checkpoint, _ = last_whole(out / _CHECKPOINTS)
     outcome = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _write(reader, learner.model, out / READER, settings)
-    trained = SpanReader.from_pretrained(out / READER, device="cpu", dtype="float32")
-    measured = {of.name: gold_passage_quality(trained, of, answers) for of, answers in dev}
+    trained = SpanReader.from_pretrained(out / READER)
+    measured = {of.name: gold_passage_quality(trained, of, answers, progress) for of, answers in dev}
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     report = {
         **described,
@@ -218,7 +219,7 @@ def train_reader(
 
 
 def gold_passage_quality(
-    reader: SpanReader, collection: Collection, answers: Mapping[str, Sequence[str]]
+    reader: SpanReader, collection: Collection, answers: Mapping[str, Sequence[str]], progress: Progress
 ) -> dict[str, float]:
     """
     How well a reader answers when it is given the relevant passages.
@@ -226,11 +227,14 @@ def gold_passage_quality(
     :param reader: the reader; it has to answer.
     :param collection: questions and passages.
     :param answers: by query id; questions without are left out.
+    :param progress: told (what, done, total).
     :returns: `EM` and `F1`, means over the questions, and `questions`, how many there are.
     """
     exact, overlap = [], []
     report = TruncationReport()
-    for query_id, query in collection.queries.items():
+    for place, (query_id, query) in enumerate(collection.queries.items()):
+        if place % _TOLD_EVERY == 0:
+            progress(f"Measuring on {collection.name}", place, len(collection.queries))
         golds = [answer for answer in answers.get(query_id, ()) if answer.strip()]
         if not golds:
             continue
