@@ -248,6 +248,12 @@ def test_an_adapter_knows_its_base(mini_encoder_folder: Path, tmp_path: Path, mo
         SpanReader.from_pretrained(tmp_path / "out" / "reader", device="cpu")
 
 
+def test_a_base_that_reads_less_makes_a_reader_that_loads(base: str, tmp_path: Path):
+    train_reader([_collection(8)], [], tmp_path / "out", ReaderSettings(base=base, rank=4, max_steps=1), silent)
+    loaded = SpanReader.from_pretrained(tmp_path / "out" / "reader", device="cpu")
+    assert loaded.config.max_length == loaded.model.config.max_position_embeddings < ReaderSettings().max_length
+
+
 def test_gold_passage_quality_by_hand(reader: SpanReader, monkeypatch: pytest.MonkeyPatch):
     collection, answers = _collection(3)
     answers["q0"] = ["The city number 0"]

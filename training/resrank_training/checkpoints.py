@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +41,23 @@ def last_whole(folder: Path) -> tuple[Path | None, dict[str, Any]]:
             return path, state
         shutil.rmtree(path)
     return None, {}
+
+
+def check_begun(done: Path, begun: Path, described: Mapping[str, Any], *, what: str, inputs: str) -> None:
+    """
+    Refuse a folder that holds something finished, or something begun otherwise.
+
+    :param done: the file that says that it is finished.
+    :param begun: the file that says what it was begun with; may be missing.
+    :param described: everything that decides the result, as `begun` holds it.
+    :param what: is trained, for the message.
+    :param inputs: what may differ, for the message.
+    :raises FileExistsError: when it is finished.
+    :raises ValueError: when it was begun with something else.
+    """
+    if done.is_file():
+        msg = f"{done.parent} holds a finished {what}: name another folder, or remove it to train it again"
+        raise FileExistsError(msg)
+    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
+        msg = f"{begun.parent} was begun with other {inputs} ({begun}): name another folder, or remove it"
+        raise ValueError(msg)

@@ -44,7 +44,7 @@ from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
 
-from .checkpoints import last_whole
+from .checkpoints import check_begun, last_whole
 from .lists import ListSet
 from .parts import set_dropout
 from .progress import TrainingProgress
@@ -174,7 +174,7 @@ def train_reader(
     """
     started = time.monotonic()
     described = _describe(collections, lists, settings)
-    _check_folder(out, described)
+    check_begun(out / DONE, out / _BEGUN, described, what="reader", inputs="settings or data")
     set_seed(settings.seed)
     reader = new_reader(settings.base, settings.config, settings.seed)
     progress("Making examples", 0, 0)
@@ -197,7 +197,7 @@ def train_reader(
     trainer.model_accepts_loss_kwargs = False  # losses are means over a forward pass, to be averaged over a step's
     checkpoint, _ = last_whole(out / _CHECKPOINTS)
     outcome = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    _write(reader, learner.model, out / READER, settings)
+    _write(reader, learner.model, out / READER)
     trained = SpanReader.from_pretrained(out / READER)
     measured = {of.name: gold_passage_quality(trained, of, answers, progress) for of, answers in dev}
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -336,8 +336,8 @@ def _with_adapters(model: Any, settings: ReaderSettings) -> Any:
     return get_peft_model(model, config)
 
 
-def _write(reader: SpanReader, model: Any, folder: Path, settings: ReaderSettings) -> None:
-    if not settings.rank:
+def _write(reader: SpanReader, model: Any, folder: Path) -> None:
+    if reader.config.base is None:
         reader.save_pretrained(folder)
         return
     prefix = f"{reader.model.base_model_prefix}."
@@ -347,8 +347,8 @@ def _write(reader: SpanReader, model: Any, folder: Path, settings: ReaderSetting
             down, up = module.lora_A["default"].weight, module.lora_B["default"].weight
             factors[name.removeprefix(prefix)] = (down.detach().cpu(), module.scaling["default"] * up.detach().cpu())
     merged = model.merge_and_unload()
-    save_adapter(folder, factors, settings.base, torch.float16)
-    SpanReader(merged, reader.tokenizer, settings.config).save_head(folder)
+    save_adapter(folder, factors, reader.config.base, torch.float16)
+    SpanReader(merged, reader.tokenizer, reader.config).save_head(folder)
 
 
 def _arguments(out: Path, settings: ReaderSettings) -> TrainingArguments:
@@ -394,13 +394,3 @@ def _describe(collections: Sequence[Answered], lists: Sequence[ListSet], setting
 def _digest(answers: Mapping[str, Sequence[str]]) -> str:
     plain = {query: list(of) for query, of in sorted(answers.items())}
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]
-
-
-def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
-    if (out / DONE).is_file():
-        msg = f"{out} holds a finished reader: name another folder, or remove it to train it again"
-        raise FileExistsError(msg)
-    begun = out / _BEGUN
-    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
-        msg = f"{out} was begun with other settings or data ({begun}): name another folder, or remove it"
-        raise ValueError(msg)

@@ -32,7 +32,7 @@ from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
 
-from .checkpoints import last_whole
+from .checkpoints import check_begun, last_whole
 from .lists import ListSet
 
 try:
@@ -193,7 +193,7 @@ def train_teacher(sets: Sequence[ListSet], out: Path, settings: TeacherSettings,
     started = time.monotonic()
     folder = resolve(settings.base)
     described = _describe(sets, settings, folder)
-    _check_folder(out, described)
+    check_begun(out / DONE, out / _BEGUN, described, what="teacher", inputs="settings, lists or packages")
     examples = draw_examples(sets, settings.negatives, settings.seed)
     if not examples.queries:
         msg = f"no list has a judged positive and a negative beside it ({dict(examples.counts)}): mine other lists"
@@ -362,16 +362,6 @@ def _describe(sets: Sequence[ListSet], settings: TeacherSettings, folder: Path) 
         "lists": [{"name": each.name, "digest": each.digest, "lists": len(each.lists)} for each in sets],
         "versions": {package: package_version(package) for package in _PACKAGES},
     }
-
-
-def _check_folder(out: Path, described: Mapping[str, Any]) -> None:
-    if (out / DONE).is_file():
-        msg = f"{out} holds a finished teacher: name another folder, or remove it to train it again"
-        raise FileExistsError(msg)
-    begun = out / _BEGUN
-    if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != described:
-        msg = f"{out} was begun with other settings, lists or packages ({begun}): name another folder, or remove it"
-        raise ValueError(msg)
 
 
 def _card(described: Mapping[str, Any], report: TeacherReport) -> str:
