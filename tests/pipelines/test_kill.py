@@ -10,6 +10,7 @@ Every batch that the command told as embedded is acknowledged: it must be there 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -112,7 +113,8 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it was done before the signal, as Popen allows
+            os.kill(self._process.pid, number)
 
     def wait(self) -> int | None:
         for _ in self.stderr:  # a full pipe would hold the process
@@ -140,7 +142,7 @@ def kill_at_random(process: subprocess.Popen[str] | Forked, chance: random.Rando
         match = ACKNOWLEDGED.search(line)
         if match:
             acknowledged = int(match[1])
-    process.wait()
+    assert process.wait() in (0, -signal.SIGKILL), "ended by itself, with an error"
     return acknowledged
 
 
