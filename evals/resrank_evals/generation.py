@@ -31,16 +31,17 @@ _THOUGHTS = re.compile(r"(?s)^.*</think>")
 _UNFINISHED_THOUGHTS = "<think>"
 
 
-def server_of(model: str) -> dict[str, Any]:
+def server_of(model: str, url: str | None = None) -> dict[str, Any]:
     """
     Where a language model is asked.
 
     :param model: its name, for the message.
-    :returns: what `openai` clients take: `base_url` from OPENAI_BASE_URL (OpenAI's when it is empty or not set) and
-        `api_key` from OPENAI_API_KEY.
+    :param url: of the server; `None` takes OPENAI_BASE_URL.
+    :returns: what `openai` clients take: `base_url` (OpenAI's when OPENAI_BASE_URL is empty or not set) and `api_key`
+        from OPENAI_API_KEY.
     :raises ValueError: when OpenAI is asked without a key.
     """
-    url = os.environ.get("OPENAI_BASE_URL")
+    url = url or os.environ.get("OPENAI_BASE_URL")
     key = os.environ.get("OPENAI_API_KEY")
     if not key and not url:
         msg = f"{model}: set OPENAI_API_KEY, or name a server of your own with OPENAI_BASE_URL (it ends in /v1)"

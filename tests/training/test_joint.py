@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from resrank import ResRank
-from resrank.evidence import Evidence, query_hash
+from resrank.evidence import FEATURES, Evidence, query_hash
 from resrank_evals.collection import Passage
 from resrank_training.collating import Collator, Vectors
 from resrank_training.drawing import Schedule
@@ -239,3 +239,17 @@ def test_losses_are_float32_under_autocast(tiny_qwen: Callable[..., ResRank], li
     for name, value in found.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(exact[name].item(), rel=0.1), name
+
+
+def test_evidence_is_exact_under_autocast(tiny_model: Callable[..., ResRank], list_set: ListSet) -> None:
+    model = tiny_model()  # safe start: scores are the evidence's alone
+    joint = _joint(model)
+    batch = _batch(model, list_set, _stage())
+    batch["features"][:, 0, FEATURES.index("dense_score")] = torch.nan  # found by the lexical list alone
+    queries, vectors = joint.encode(batch)
+    exact = joint.score(batch["prompts"], queries, vectors, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = joint.score(batch["prompts"], queries, vectors, batch)
+    mask = batch["mask"]
+    assert mask[:, 0].all()
+    torch.testing.assert_close(found[mask], exact[mask], rtol=0, atol=1e-6)

@@ -453,6 +453,14 @@ def test_the_url_of_a_name_comes_first(server, tmp_path, monkeypatch):
     assert server.bodies[0]["model"] == "@cf/model"
 
 
+def test_an_empty_url_in_the_environment_is_none(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    with pytest.raises(ValueError, match="set OPENAI_API_KEY"):
+        make_teacher("llm:m", answers=tmp_path / "a.jsonl")
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    assert make_teacher("llm:m", answers=tmp_path / "a.jsonl")._client.base_url.host == "api.openai.com"
+
+
 def test_wrong_settings(teacher, tmp_path):
     with pytest.raises(ValueError, match="llm:m: set OPENAI_API_KEY, or name a server of your own"):
         teacher(url=None)

@@ -421,6 +421,8 @@ def teacher(
     max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens of query and passage together.")] = 256,
     max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="End after these.")] = None,
     save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
+    dropout: Annotated[float, typer.Option("--dropout", help="Of the base; any slows a CPU down.")] = 0.0,
+    dtype: Annotated[str, typer.Option("--dtype", help="Of the arithmetic: auto, float32 or bfloat16.")] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Of head, negatives, order and dropout.")] = 0,
     as_json: AsJson = False,
 ) -> int:
@@ -436,7 +438,18 @@ def teacher(
     from .teacher import TeacherSettings, train_teacher
 
     settings = TeacherSettings(
-        base, loss, negatives, epochs, batch_size, learning_rate, max_length, max_steps, save_steps, seed
+        base,
+        loss,
+        negatives,
+        epochs,
+        batch_size,
+        learning_rate,
+        max_length,
+        max_steps,
+        save_steps,
+        dropout,
+        dtype,
+        seed,
     )
     with progress_display() as progress:
         report = train_teacher([read_lists(folder) for folder in lists], out, settings, progress)

@@ -158,11 +158,12 @@ class JointModel(nn.Module):
             mask = batch["mask"][row]
             own = passages[batch["index"][row][mask]]
             mined = batch["features"][row][mask]
-            known = _current(query, own, mined)
+            # Autocast would give cosines of three digits, which tie candidates.
+            with torch.autocast(query.device.type, enabled=False):
+                known = _current(query, own, mined)
+                prior = self.head.prior(query, own, known)
             hidden = torch.isnan(batch["shown"][row][mask]) & ~torch.isnan(mined)
             told = torch.where(hidden, torch.nan, known)
-            with torch.autocast(query.device.type, enabled=False):
-                prior = self.head.prior(query, own, known)
             lists.append(ListTensors(query, own, told, prior))
         return score_lists(self.reranker, self.head, prompts, lists)
 

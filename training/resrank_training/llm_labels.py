@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from resrank_evals.generation import server_of
 from resrank_evals.lines import shown
 from resrank_pipelines.indexing import Progress
 
@@ -162,20 +162,11 @@ class LLMTeacher:
                 f"step {step}, window {window}, {passage_words} words, {concurrency} requests"
             )
             raise ValueError(msg)
-        base = url or os.environ.get("OPENAI_BASE_URL") or None
-        key = os.environ.get("OPENAI_API_KEY")
-        if not key and base is None:
-            msg = (
-                f"llm:{model}: set OPENAI_API_KEY, or name a server of your own with OPENAI_BASE_URL or llm:{model}@URL"
-            )
-            raise ValueError(msg)
+        server = server_of(f"llm:{model}", url)
         self._model = model
-        self._url = None if base is None else _with_version(base)
+        self._url = _with_version(server["base_url"])
         self._client: Any = OpenAI(
-            api_key=key or "none",  # servers of one's own seldom ask for one, the client insists on it
-            base_url=self._url,
-            max_retries=retries,
-            timeout=TIMEOUT_S,
+            api_key=server["api_key"], base_url=self._url, max_retries=retries, timeout=TIMEOUT_S
         )
         self._cache = AnswerCache(answers)
         self._words = passage_words
@@ -296,7 +287,7 @@ class LLMTeacher:
         return Answer(text, *(int(getattr(usage, f"{kind}_tokens", 0) or 0) for kind in ("prompt", "completion")))
 
     def _unusable(self, reason: str) -> RuntimeError:
-        where = "OpenAI" if self._url is None else urlsplit(self._url).hostname
+        where = urlsplit(self._url).hostname
         return RuntimeError(
             f"{self.name} at {where} cannot be used: {reason}. Its answers so far are kept in {self._cache.path}: run "
             "the same command again to go on"

@@ -26,6 +26,7 @@ import torch
 from torch.utils.data import RandomSampler
 from transformers import PrinterCallback, TrainerCallback
 
+from resrank.runtime import Runtime
 from resrank.sources import resolve
 from resrank_evals.environment import weights_hash
 from resrank_evals.results import write_whole
@@ -34,6 +35,7 @@ from resrank_pipelines.information import package_version
 
 from .checkpoints import check_begun, last_whole
 from .lists import ListSet
+from .parts import set_dropout
 
 try:
     from datasets import Dataset
@@ -58,6 +60,7 @@ _POSITIVE_LABEL = 100.0
 # In memory at the same time: a pair of 256 tokens takes about 90 MB of activations in MiniLM's 6 layers. A step's
 # gradient is gathered over as many forward passes as it takes.
 _PAIRS = {"cpu": 32, "cuda": 256}
+_DTYPES = ("auto", "float32", "bfloat16")
 _WARM_UP = 0.1  # of all steps
 _WEIGHT_DECAY = 0.01
 _LOG_STEPS = 10
@@ -79,6 +82,8 @@ class TeacherSettings:
     :param max_length: tokens of query and passage together; the rest is cut.
     :param max_steps: end after these, whatever `epochs` says; `None` for no limit.
     :param save_steps: steps between checkpoints.
+    :param dropout: of the base; on a CPU, attention with any takes 2.5 times as long, and one pass needs none.
+    :param dtype: of the arithmetic, as in `Runtime.resolve`: `auto`, `float32` or `bfloat16`; weights are float32.
     :param seed: of the head, the negatives, the order of examples and dropout.
     """
 
@@ -91,9 +96,17 @@ class TeacherSettings:
     max_length: int = 256
     max_steps: int | None = None
     save_steps: int = 500
+    dropout: float = 0.0
+    dtype: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            msg = f"dropout must be at least 0 and below 1, got {self.dropout}"
+            raise ValueError(msg)
+        if self.dtype not in _DTYPES:
+            msg = f"dtype must be one of {', '.join(_DTYPES)}, got {self.dtype!r}"
+            raise ValueError(msg)
         if self.loss not in get_args(Loss):
             msg = f"loss must be one of {', '.join(get_args(Loss))}, got {self.loss!r}"
             raise ValueError(msg)
@@ -199,6 +212,7 @@ def train_teacher(sets: Sequence[ListSet], out: Path, settings: TeacherSettings,
         msg = f"no list has a judged positive and a negative beside it ({dict(examples.counts)}): mine other lists"
         raise ValueError(msg)
     model = _open_base(folder, settings)
+    set_dropout(model[0].model, settings.dropout)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / _BEGUN, json.dumps(described, indent=2) + "\n")
     trainer = _Trainer(
@@ -325,7 +339,8 @@ def _loss(model: CrossEncoder, settings: TeacherSettings) -> torch.nn.Module:
 
 
 def _arguments(out: Path, settings: TeacherSettings) -> CrossEncoderTrainingArguments:
-    cuda = torch.cuda.is_available()
+    runtime = Runtime.resolve(None, settings.dtype, "sdpa")
+    cuda = runtime.device.type == "cuda"
     size, pairs = settings.batch_size, 1 + settings.negatives
     most = max(1, _PAIRS["cuda" if cuda else "cpu"] // pairs)
     at_once = max(n for n in range(1, min(size, most) + 1) if size % n == 0)
@@ -339,7 +354,8 @@ def _arguments(out: Path, settings: TeacherSettings) -> CrossEncoderTrainingArgu
         warmup_steps=_WARM_UP,
         weight_decay=_WEIGHT_DECAY,
         seed=settings.seed,
-        bf16=cuda and torch.cuda.is_bf16_supported(),
+        bf16=runtime.dtype == torch.bfloat16,
+        use_cpu=runtime.device.type == "cpu",
         dataloader_pin_memory=cuda,
         batch_sampler=_SeededBatches,
         # A divisor, so that a resumed run logs means over the same steps.
@@ -357,7 +373,11 @@ def _describe(sets: Sequence[ListSet], settings: TeacherSettings, folder: Path) 
     """Everything that decides the weights; no path of this machine."""
     local = Path(settings.base).expanduser().is_dir()
     return {
-        "settings": {**asdict(settings), "base": folder.name if local else settings.base},
+        "settings": {
+            **asdict(settings),
+            "base": folder.name if local else settings.base,
+            "dtype": Runtime.resolve(None, settings.dtype, "sdpa").dtype_name,
+        },
         "base_weights": weights_hash(str(folder)),
         "lists": [{"name": each.name, "digest": each.digest, "lists": len(each.lists)} for each in sets],
         "versions": {package: package_version(package) for package in _PACKAGES},

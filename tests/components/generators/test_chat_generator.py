@@ -160,6 +160,13 @@ def test_a_reply_without_text(llm, generator, text):
     fails(generator, r"sent no chat completion \(ValueError: a reply without text\)")
 
 
+def test_generation_kwargs_that_the_client_does_not_know(llm):
+    generator = EndpointChatGenerator(generation_kwargs={"temprature": 0})
+    with pytest.raises(ValueError, match=r"generation_kwargs: the client does not know one of \['temprature'\]"):
+        generator.run(messages=MESSAGES)
+    assert llm.requests == []
+
+
 def test_retries_are_as_many_as_asked(llm):
     llm.status, llm.body = 500, {}
     with pytest.raises(RuntimeError, match="refused with status 500"):

@@ -168,13 +168,21 @@ class EndpointChatGenerator:
                 f"OPENAI_BASE_URL and OPENAI_MODEL ({_value(self.model)})"
             )
             raise RuntimeError(msg) from error
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise RuntimeError(_no_completion(where, error)) from error
+            msg = f"generation_kwargs: the client does not know one of {sorted(self.generation_kwargs or {})} ({error})"
+            raise ValueError(msg) from error
         # What Haystack and the client raise over a body that is no chat completion.
-        except (OpenAIError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            msg = (
-                f"{where} sent no chat completion ({type(error).__name__}: {_one_line(str(error))}): check that "
-                "OPENAI_BASE_URL ends as the server wants it, most often with /v1"
-            )
-            raise RuntimeError(msg) from error
+        except (OpenAIError, AssertionError, AttributeError, LookupError, ValueError) as error:
+            raise RuntimeError(_no_completion(where, error)) from error
+
+
+def _no_completion(where: str, error: Exception) -> str:
+    return (
+        f"{where} sent no chat completion ({type(error).__name__}: {_one_line(str(error))}): check that "
+        "OPENAI_BASE_URL ends as the server wants it, most often with /v1"
+    )
 
 
 def _value(setting: Secret | str) -> str | None:
