@@ -23,7 +23,7 @@ def settings(mini_encoder_folder: Path, list_folder: Callable[..., Path]) -> Set
     arguments: dict[str, Any] = {"per_device_train_batch_size": 4, "max_steps": 50, "use_cpu": True}
     common: dict[str, Any] = {"lists": [ListSource(str(train))], "list_length": 5, "lora": Lora(rank=2)}
     stages = [
-        Stage(name="one", arguments=arguments, **common),
+        Stage(name="one", keep=0.5, arguments=arguments, **common),
         Stage(name="two", arguments=arguments, losses={"list_softmax": 1.0}, encoder="frozen", **common),
     ]
     model = ModelSettings(encoder=str(mini_encoder_folder), config={"reranker": {"max_query_length": 40}})
@@ -33,7 +33,10 @@ def settings(mini_encoder_folder: Path, list_folder: Callable[..., Path]) -> Set
 def test_rows_change_what_their_names_say(settings: Settings) -> None:
     changed = {name: change(settings) for name, change in TRAINED.items()}
     assert changed[WHOLE] == settings
+    assert [stage.keep for stage in changed["all of the change kept"].stages] == [1.0, 1.0]
     assert changed["without residual"].model.config == {"reranker": {"max_query_length": 40}, "residual": False}
+    assert [stage.keep for stage in changed["without residual"].stages] == [1.0, 1.0]
+    assert not any(stage.calibrate for stage in changed["without calibration"].stages)
     assert [stage.name for stage in changed["without stage 1"].stages] == ["two"]
     assert [stage.name for stage in changed["without stage 2"].stages] == ["one"]
     assert [(s.encoder, s.losses) for s in changed["frozen encoder"].stages] == [

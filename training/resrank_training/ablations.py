@@ -32,6 +32,7 @@ from .settings import EvidenceDropout, Settings, Stage, expanded
 WHOLE = "whole"
 MEAN, PURE = "ndcg@10", "ndcg@10_pure"
 _LONG = 1_000
+_VECTORS = "vectors"
 
 
 def _config(**values: Any) -> Callable[[Settings], Settings]:
@@ -68,9 +69,18 @@ def _without_ranking_loss(stage: Stage) -> Stage | None:
     return replace(stage, losses={"info_nce": stage.losses["info_nce"]}, reranker="frozen")
 
 
+def _all_kept(stage: Stage) -> Stage | None:
+    return replace(stage, keep=1.0)
+
+
+def _without_residual(settings: Settings) -> Settings:
+    # Untrained, it does not rank as the first stage does: nothing of its start is worth keeping.
+    return _config(residual=False)(_each(_all_kept)(settings))
+
+
 TRAINED: Mapping[str, Callable[[Settings], Settings]] = {
     WHOLE: lambda settings: settings,
-    "without residual": _config(residual=False),
+    "without residual": _without_residual,
     "without stage 1": lambda settings: replace(settings, stages=settings.stages[1:]),
     "without stage 2": lambda settings: replace(settings, stages=settings.stages[:1]),
     "frozen encoder": _each(_frozen),
@@ -78,6 +88,8 @@ TRAINED: Mapping[str, Callable[[Settings], Settings]] = {
     "without ranking loss": _each(_without_ranking_loss),
     "without evidence": _each(lambda stage: replace(stage, evidence_dropout=EvidenceDropout(0.0, 1.0, 0.0, 0.0))),
     "causal attention": _config(reranker={"attention": "causal"}),
+    "without calibration": _each(lambda stage: replace(stage, calibrate=False)),
+    "all of the change kept": _each(_all_kept),
 }
 _CONFIGURED = frozenset({"without residual", "causal attention"})
 USED: Mapping[str, Mapping[str, Any]] = {
@@ -203,7 +215,7 @@ def _trained(settings: Settings, out: Path, name: str, seeds: Sequence[int], tol
     figures: dict[str, list[float]] = {}
     minutes = 0.0
     for seed in seeds:
-        results = fit(replace(changed, seed=seed), _folder(out, name, seed), told)
+        results = fit(replace(changed, seed=seed), _folder(out, name, seed), told, vector_folder=out / _VECTORS)
         minutes += sum(result.minutes for result in results)
         for key, value in results[-1].dev.items():
             figures.setdefault(key, []).append(value)
@@ -227,7 +239,7 @@ def _used(settings: Settings, out: Path, name: str, seeds: Sequence[int]) -> Abl
         model = ResRank.from_pretrained(folder / MODEL, dtype=settings.model.dtype, attention=attention)
         if read_config(folder / MODEL).reranker.attention == attention:
             return Ablation(name, {}, skipped=f"the model is {attention} already")
-        for key, value in pools.measure(model.load(), folder / "vectors", encoder_is_frozen=True).items():
+        for key, value in pools.measure(model.load(), out / _VECTORS, encoder_is_frozen=True).items():
             figures.setdefault(key, []).append(value)
     return Ablation(name, figures)
 

@@ -92,13 +92,16 @@ class StageResult:
     dev: dict[str, float]
 
 
-def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageResult]:
+def fit(
+    settings: Settings, out: Path, told: Told = logger.info, *, vector_folder: Path | None = None
+) -> list[StageResult]:
     """
     Train, or go on training.
 
     :param settings: of the run.
     :param out: the output folder; made if missing.
     :param told: is told what happens.
+    :param vector_folder: where the vectors of frozen encoders are kept, by encoder and texts; `None`: in `out`.
     :returns: what each stage did.
     :raises ValueError: when the folder is of a run with other settings.
     """
@@ -119,7 +122,9 @@ def fit(settings: Settings, out: Path, told: Told = logger.info) -> list[StageRe
         if done.is_file():
             told(f"Stage {stage.name} is complete")
         else:
-            _run_stage(settings, stage, folder, start, told)
+            _run_stage(
+                settings, stage, folder, start, told, out / "vectors" if vector_folder is None else vector_folder
+            )
             _wait_for_all()
         report = json.loads(done.read_text(encoding="utf-8"))
         start = folder / MODEL
@@ -164,7 +169,9 @@ def load_start(settings: ModelSettings, start: Path | None = None, device: str |
     ).load()
 
 
-def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | None, told: Told) -> None:
+def _run_stage(  # noqa: PLR0917
+    settings: Settings, stage: Stage, folder: Path, start: Path | None, told: Told, vector_folder: Path
+) -> None:
     set_seed(settings.seed)
     sets = _read_sets([source.path for source in stage.lists])
     dev_sets = _read_sets(settings.dev.lists)
@@ -176,7 +183,6 @@ def _run_stage(settings: Settings, stage: Stage, folder: Path, start: Path | Non
         set_hf_deepspeed_config(arguments.hf_deepspeed_config)
     frozen = stage.encoder == "frozen"
     _check_zero(stage, arguments)
-    vector_folder = folder.parent / "vectors"
     pools = DevPools(dev_sets, candidates=settings.dev.candidates, queries=settings.dev.queries)
     with arguments.main_process_first(desc="encoding"):
         vectors = encode_sets(model, sets, vector_folder) if frozen else None
