@@ -15,7 +15,10 @@ from rich.markup import escape
 from resrank_evals.command_line import DEFAULT_STORES, Duplicates, named_sources
 from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, make_app
 
-app = make_app("resrank-train", "Train ResRank models: mine, label, teacher, fit, export; and readers.")
+from .peers.commands import app as peer
+
+app = make_app("resrank-train", "Train ResRank models: mine, label, teacher, fit, export; and readers and peers.")
+app.add_typer(peer, name="peer")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; made if missing.")]
 

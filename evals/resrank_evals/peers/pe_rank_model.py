@@ -275,22 +275,40 @@ class PERank(nn.Module):
         :returns: (length, hidden) of the language model's dtype.
         :raises ValueError: when prompt and answer do not fit into the language model's positions.
         """
-        lengths = [len(ids) for ids in segments]
-        length = sum(lengths) + len(slots)
+        (row,) = self.inputs_of_several([segments], [slots])
+        return row
+
+    def inputs_of_several(
+        self, prompts: Sequence[Sequence[Sequence[int]]], slots: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """
+        Embed several prompts with one look-up, whose gradient is as large as the vocabulary.
+
+        :param prompts: segments of each, as `inputs` takes them.
+        :param slots: of each.
+        :returns: (length, hidden) each, of the language model's dtype.
+        :raises ValueError: when a prompt and its answer do not fit into the language model's positions.
+        """
         limit = getattr(self.language_model.config, "max_position_embeddings", None)
-        if limit is not None and length + len(slots) > limit:
-            msg = (
-                f"{len(slots)} passages take {length + len(slots)} positions, the language model has {limit}: lower "
-                "window_size, or in training the candidates or max_passage_length"
-            )
-            raise ValueError(msg)
+        for segments, own in zip(prompts, slots, strict=True):
+            length = sum(map(len, segments)) + 2 * len(own)
+            if limit is not None and length > limit:
+                msg = (
+                    f"{len(own)} passages take {length} positions, the language model has {limit}: lower window_size, "
+                    "or in training the candidates or max_passage_length"
+                )
+                raise ValueError(msg)
+        flat = [ids for segments in prompts for ids in segments]
         embed = self.language_model.get_input_embeddings()
-        tokens = embed(torch.tensor([i for ids in segments for i in ids], device=self.device))
-        first, *rest = tokens.split(lengths)
-        parts = [first]
-        for slot, tail in zip(slots.to(tokens.dtype), rest, strict=True):
-            parts += [slot[None], tail]
-        return torch.cat(parts)
+        tokens = embed(torch.tensor([i for ids in flat for i in ids], device=self.device))
+        parts = iter(tokens.split([len(ids) for ids in flat]))
+        rows = []
+        for own in slots:
+            row = [next(parts)]
+            for slot in own.to(tokens.dtype):
+                row += [slot[None], next(parts)]
+            rows.append(torch.cat(row))
+        return rows
 
     def hidden(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         """
@@ -308,6 +326,19 @@ class PERank(nn.Module):
         output = self.backbone(inputs_embeds=batch, attention_mask=mask if padded else None, use_cache=False)
         states: torch.Tensor = output.last_hidden_state
         return states
+
+    def token_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """
+        What the language model would write: its whole head, BERT's transform included.
+
+        :param hidden: (…, hidden) last hidden states.
+        :returns: (…, vocabulary), of the head's dtype.
+        """
+        head = getattr(self.language_model, "cls", None)
+        if head is None:
+            head = self.language_model.get_output_embeddings()
+        logits: torch.Tensor = head(hidden)
+        return logits
 
     @staticmethod
     def scores(hidden: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:

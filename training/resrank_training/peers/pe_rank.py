@@ -30,9 +30,8 @@ model.save_pretrained("pe-rank-qwen3-0.6b")
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,48 +39,25 @@ import torch
 from resrank.evidence import Float32Array
 from resrank_evals.peers.pe_rank_model import PERank
 from resrank_training.collating import Vectors
-from resrank_training.lists import ListSet, TrainingList
-from resrank_training.losses import multi_task
+from resrank_training.lists import ListSet
 from resrank_training.settings import Lora
 
+from .loop import Loop, Report, run_loop
+from .orders import Unjudged, kept_candidates, target_order
 from .pe_rank_losses import RankingExample, alignment_loss, ranking_losses
 
 ALPHA = 0.2
 
-Report = Callable[[int, Mapping[str, float]], None]
-Losses = Callable[[list[int]], dict[str, torch.Tensor]]
-
-
-@dataclass(frozen=True)
-class Loop:
-    """
-    How a stage runs.
-
-    :param learning_rate: at its peak: after the warm-up, before the cosine. 1e-3 for `align`, 2e-5 for ranking.
-    :param batch_size: passages or lists of an optimizer step.
-    :param steps: of the optimizer; `None` takes one epoch.
-    :param warmup: share of the steps.
-    :param max_passage_length: tokens of a passage's text.
-    :param bfloat16: compute in bfloat16 with float32 weights (autocast).
-    :param seed: of the order.
-    """
-
-    learning_rate: float
-    batch_size: int = 32
-    steps: int | None = None
-    warmup: float = 0.03
-    max_passage_length: int = 128
-    bfloat16: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.steps is not None and self.steps < 1):
-            msg = f"batch_size and steps must be at least 1, got {self.batch_size} and {self.steps}"
-            raise ValueError(msg)
-
 
 def align(
-    model: PERank, vectors: Float32Array, texts: Sequence[str], loop: Loop | None = None, report: Report | None = None
+    model: PERank,
+    vectors: Float32Array,
+    texts: Sequence[str],
+    loop: Loop | None = None,
+    report: Report | None = None,
+    *,
+    whole: bool = False,
+    checkpoint: Path | None = None,
 ) -> list[float]:
     """
     Stage 1: train the projector to a frozen language model.
@@ -91,6 +67,8 @@ def align(
     :param texts: n passages; blank ones are an error.
     :param loop: `None` takes a learning rate of 1e-3 and the defaults.
     :param report: told (step, losses) after each step.
+    :param whole: train the language model, too, as one that was made of an encoder needs; not in the paper.
+    :param checkpoint: file to go on from, and to write.
     :returns: the loss of each step.
     :raises ValueError: when numbers of vectors and texts differ, or are 0, or a text is blank.
     """
@@ -101,14 +79,23 @@ def align(
         )
         raise ValueError(msg)
     loop = Loop(1e-3) if loop is None else loop
-    model.requires_grad_(False)
+    model.requires_grad_(whole)
     model.projector.requires_grad_(True)
 
     def losses(rows: list[int]) -> dict[str, torch.Tensor]:
         chosen = [texts[i] for i in rows]
         return {"alignment": alignment_loss(model, vectors[rows], chosen, loop.max_passage_length)}
 
-    return _run(model, losses, len(texts), loop, report, alignment=1.0)
+    return run_loop(
+        model,
+        losses,
+        len(texts),
+        loop,
+        {"alignment": 1.0},
+        device=model.device,
+        report=report,
+        checkpoint=checkpoint,
+    )
 
 
 def train_ranking(
@@ -119,6 +106,7 @@ def train_ranking(
     alpha: float = ALPHA,
     lora: Lora | None = None,
     report: Report | None = None,
+    checkpoint: Path | None = None,
 ) -> list[float]:
     """
     Stage 2: train the language model and the projector on the orders of a teacher.
@@ -129,6 +117,7 @@ def train_ranking(
     :param alpha: weight of the divergence.
     :param lora: adapters on the language model's layers; `None` trains all its weights, which must be float32.
     :param report: told (step, losses) after each step.
+    :param checkpoint: file to go on from, and to write.
     :returns: the total loss of each step.
     :raises ValueError: without examples, or for weights that are too coarse to be trained.
     """
@@ -156,7 +145,16 @@ def train_ranking(
         return ranking_losses(model, [examples[i] for i in rows], loop.max_passage_length)
 
     try:
-        return _run(model, losses, len(examples), loop, report, rank=1.0, content=1.0, kl=alpha)
+        return run_loop(
+            model,
+            losses,
+            len(examples),
+            loop,
+            {"rank": 1.0, "content": 1.0, "kl": alpha},
+            device=model.device,
+            report=report,
+            checkpoint=checkpoint,
+        )
     finally:
         if lora is not None:
             setattr(language_model, language_model.base_model_prefix, adapted.merge_and_unload())
@@ -167,7 +165,12 @@ def train_ranking(
 
 
 def ranking_examples(
-    sets: Sequence[ListSet], vectors: Vectors, *, candidates: int = 20, seed: int = 0
+    sets: Sequence[ListSet],
+    vectors: Vectors,
+    *,
+    candidates: int = 20,
+    seed: int = 0,
+    unjudged: Unjudged = "tied",
 ) -> list[RankingExample]:
     """
     Make examples of training lists.
@@ -179,76 +182,20 @@ def ranking_examples(
     :param vectors: of their passages (`encode_sets`).
     :param candidates: most passages of an example; 20 in the paper.
     :param seed: of the shuffle.
+    :param unjudged: what comes after the positives where there is no teacher; the paper has teachers' orders alone.
     :returns: examples, in the order of the sets.
     """
     rng = np.random.default_rng(seed)
     examples = []
     for source, of in enumerate(sets):
         for each in of.lists:
-            order = _target_order(each)
-            kept = list(dict.fromkeys([*order[:1], *each.positives, *range(len(each.passages))]))[:candidates]
+            kept = kept_candidates(each, candidates)
             rows = [kept[i] for i in rng.permutation(len(kept))]
             place = {row: i for i, row in enumerate(rows)}
-            wanted = tuple(place[row] for row in order if row in place)
-            if len(rows) < 2 or not wanted:
+            wanted = tuple(place[row] for row in target_order(each, unjudged) if row in place)
+            if len(rows) < 2 or not wanted or not (each.ranking or each.positives):
                 continue
             ids = [each.passages[row] for row in rows]
             stored = vectors.passages[source][[vectors.rows[source][id_] for id_ in ids]]
             examples.append(RankingExample(each.query, stored, tuple(of.passages[id_].content for id_ in ids), wanted))
     return examples
-
-
-def _target_order(each: TrainingList) -> tuple[int, ...]:
-    if each.ranking is not None:
-        return each.ranking
-    return tuple(sorted(each.positives, key=lambda i: -(each.grades[i] or 0)))
-
-
-# -------------------------------------------------------------------------------------------------------------- loop
-
-
-def _run(model: PERank, losses: Losses, count: int, loop: Loop, report: Report | None, **weights: float) -> list[float]:
-    steps = -(-count // loop.batch_size) if loop.steps is None else loop.steps
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=loop.learning_rate, weight_decay=0.0)
-    warmup = math.ceil(loop.warmup * steps)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    totals = []
-    batches = _batches(count, loop, steps)
-    model.train()
-    try:
-        for step, rows in enumerate(batches, start=1):
-            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=loop.bfloat16):
-                found = losses(rows)
-            total = multi_task(found, weights)
-            optimizer.zero_grad()
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            schedule.step()
-            totals.append(total.item())
-            if report is not None:
-                report(step, {name: loss.item() for name, loss in found.items()})
-    finally:
-        model.requires_grad_(False)
-        model.eval()
-    return totals
-
-
-def _batches(count: int, loop: Loop, steps: int) -> Iterator[list[int]]:
-    """Pass after pass, each shuffled anew; a batch does not reach into the next pass."""
-    rng = np.random.default_rng(loop.seed)
-    done = 0
-    while done < steps:
-        order = rng.permutation(count).tolist()
-        for start in range(0, count, loop.batch_size):
-            if done == steps:
-                return
-            yield order[start : start + loop.batch_size]
-            done += 1

@@ -65,21 +65,15 @@ def alignment_loss(model: PERank, vectors: Any, texts: Sequence[str], max_passag
     """
     opening, closing = model.tokenizer(list(_WRITE_OUT), add_special_tokens=False)["input_ids"]
     contents, cut = tokenize_counting(model.tokenizer, texts, max_passage_length, add_special_tokens=False)
-    targets = [
-        torch.tensor(ids if lost else [*ids, model.tokenizer.eos_token_id])
-        for ids, lost in zip(contents, cut, strict=True)
-    ]
-    slots = model.project(vectors)
-    embed = model.language_model.get_input_embeddings()
-    rows = [
-        torch.cat([model.inputs([opening, closing], slot[None]), embed(ids[:-1].to(model.device))])
-        for slot, ids in zip(slots, targets, strict=True)
-    ]
+    targets = [ids if lost else [*ids, model.tokenizer.eos_token_id] for ids, lost in zip(contents, cut, strict=True)]
+    slots = model.project(vectors).split(1)
+    rows = model.inputs_of_several([[opening, [*closing, *ids[:-1]]] for ids in targets], slots)
     # The last token of the prompt predicts the first one of the text.
     hidden = model.hidden(rows)[:, len(opening) + len(closing) :]
-    labels = torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=_IGNORED).to(model.device)
+    labels = torch.nn.utils.rnn.pad_sequence(list(map(torch.tensor, targets)), batch_first=True, padding_value=_IGNORED)
+    labels = labels.to(model.device)
     real = labels != _IGNORED
-    logits = model.language_model.get_output_embeddings()(hidden[real])
+    logits = model.token_logits(hidden[real])
     return torch.nn.functional.cross_entropy(logits.float(), labels[real])
 
 
@@ -120,15 +114,23 @@ def decoding_scores(
     :param content_length: most tokens of a passage's text behind its slot; `None` puts no texts.
     :returns: (lists, steps, candidates) float32; 0 beyond a list's steps and candidates.
     """
-    rows, firsts = [], []
-    for example, own in zip(examples, slots, strict=True):
-        count = len(example.texts)
-        texts = None if content_length is None else example.texts
-        segments = model.prompt(example.query, count, texts, content_length or 0)
-        prompt = model.inputs(segments, own)
-        rows.append(torch.cat([prompt, own[list(example.order[:-1])].to(prompt.dtype)]))
-        firsts.append(len(prompt) - 1)
-    hidden = model.hidden(rows)
+    prompts = [
+        model.prompt(
+            example.query,
+            len(example.texts),
+            None if content_length is None else example.texts,
+            content_length or 0,
+        )
+        for example in examples
+    ]
+    read = model.inputs_of_several(prompts, slots)
+    firsts = [len(row) - 1 for row in read]
+    hidden = model.hidden(
+        [
+            torch.cat([row, own[list(example.order[:-1])].to(row.dtype)])
+            for row, own, example in zip(read, slots, examples, strict=True)
+        ]
+    )
     steps, candidates = max(len(e.order) for e in examples), max(map(len, slots))
     scores = []
     for example, own, states, first in zip(examples, slots, hidden, firsts, strict=True):
