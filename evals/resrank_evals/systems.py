@@ -26,7 +26,7 @@ Order = Literal["given", "shuffled"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 _SWITCH = {"on": True, "off": False}
 # Rerankers of a model that is named with them, and their options.
-_PEERS = {"cross-encoder": ("pool",), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k")}
+_PEERS = {"cross-encoder": ("pool",), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k", "length", "query")}
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,15 @@ class E2RankSystem:
     :param model: name or folder of an E2Rank model.
     :param pool: whose candidates.
     :param k: how many of them the prompt holds.
+    :param length: tokens of a passage's text.
+    :param query: tokens of the query in the prompt; `None` cuts nothing.
     """
 
     model: str
     pool: Pool = "rrf"
     k: int = 20
+    length: int = 1024
+    query: int | None = None
 
     @property
     def name(self) -> str:
@@ -155,7 +159,15 @@ class E2RankSystem:
 
         :returns: model, and what differs from the default.
         """
-        return _named("e2rank", self.model, pool=(self.pool, "rrf"), k=(str(self.k), "20"))
+        query = "none" if self.query is None else str(self.query)
+        return _named(
+            "e2rank",
+            self.model,
+            pool=(self.pool, "rrf"),
+            k=(str(self.k), "20"),
+            length=(str(self.length), "1024"),
+            query=(query, "none"),
+        )
 
 
 @dataclass(frozen=True)
@@ -240,7 +252,14 @@ def parse_system(text: str) -> System:
         if kind == "cross-encoder":
             return CrossEncoderSystem(model, pool=pool)
         if kind == "e2rank":
-            return E2RankSystem(model, pool=pool, k=_whole(text, "k", options.get("k", "20"), 1))
+            query = options.get("query", "none")
+            return E2RankSystem(
+                model,
+                pool=pool,
+                k=_whole(text, "k", options.get("k", "20"), 1),
+                length=_whole(text, "length", options.get("length", "1024"), 1),
+                query=None if query == "none" else _whole(text, "query", query, 1),
+            )
         window = options.get("window", "20")
         return PERankSystem(model, pool=pool, window=None if window == "none" else _whole(text, "window", window, 2))
     if kind == "run" and rest:
@@ -255,8 +274,8 @@ def parse_system(text: str) -> System:
         return PipelineSystem(text)
     msg = (
         f"unknown system {text!r}: expected bm25, dense, rrf, resrank[:pool=…,evidence=on|off,attention=…,order=…,"
-        "model=…], cross-encoder:MODEL[,pool=…], pe-rank:MODEL[,pool=…,window=20|none], e2rank:MODEL[,pool=…,k=20], "
-        "run:FILE, or a pipeline's FILE.yaml"
+        "model=…], cross-encoder:MODEL[,pool=…], pe-rank:MODEL[,pool=…,window=20|none], "
+        "e2rank:MODEL[,pool=…,k=20,length=1024,query=none], run:FILE, or a pipeline's FILE.yaml"
     )
     raise ValueError(msg)
 

@@ -219,6 +219,17 @@ def test_no_character_is_cut_in_two(make, embed):
     assert ranker.usage.truncation.cut_tokens == 6
 
 
+def test_a_long_query_is_cut_when_asked(make, embed, documents, queries):
+    ranker = make(max_query_length=4)
+    long, tokens = queries[0], ranker._loaded().tokenizer(queries[0], add_special_tokens=False)
+    short = ranker._loaded().tokenizer.decode(tokens["input_ids"][:4])
+    found = scores(ranker, documents, query=long)
+    assert ranker.usage.cut_query_tokens == len(tokens["input_ids"]) - 4 > 0
+    expected = reference(embed, [d.content for d in documents], query=short)
+    assert found == pytest.approx(dict(zip(ids(documents), expected, strict=True)), abs=1e-5)
+    assert ranker.usage.truncation.truncated == 0
+
+
 def test_a_prompt_that_does_not_fit_is_refused(make):
     long = [Document(id=str(n), content="word " * 300) for n in range(20)]
     ranker = make()
@@ -348,7 +359,7 @@ def test_encode_passages_of_nothing(make):
 # ------------------------------------------------------------------------------------------------------------ loading
 
 
-@pytest.mark.parametrize("name", ["listwise_k", "max_length", "tokens_per_batch"])
+@pytest.mark.parametrize("name", ["listwise_k", "max_length", "max_query_length", "tokens_per_batch"])
 @pytest.mark.parametrize("value", [0, -1, True, 1.5])
 def test_bad_numbers_are_refused_at_construction(name, value):
     with pytest.raises(ValueError, match=f"{name} must be a positive integer, got {value!r}"):
@@ -369,6 +380,7 @@ def test_bad_top_k_is_refused_at_construction():
             "revision": "v1",
             "listwise_k": 7,
             "max_length": 99,
+            "max_query_length": 12,
             "instruction": "Sort",
             "top_k": None,
             "use_stored_embeddings": True,

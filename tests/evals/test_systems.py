@@ -41,6 +41,7 @@ from resrank_evals.systems import (
         ("pe-rank:folder,window=none", PERankSystem("folder", window=None)),
         ("e2rank:org/name", E2RankSystem("org/name")),
         ("e2rank:org/name,pool=bm25,k=5", E2RankSystem("org/name", pool="bm25", k=5)),
+        ("e2rank:folder,k=10,length=36,query=64", E2RankSystem("folder", k=10, length=36, query=64)),
     ],
 )
 def test_names_go_both_ways(text, system):
@@ -53,7 +54,7 @@ def test_names_go_both_ways(text, system):
 def test_defaults_are_not_part_of_a_name():
     assert parse_system("resrank:pool=rrf,evidence=on,order=given").name == "resrank"
     assert parse_system("pe-rank:m,pool=rrf,window=20").name == "pe-rank:m"
-    assert parse_system("e2rank:m,pool=rrf,k=20").name == "e2rank:m"
+    assert parse_system("e2rank:m,pool=rrf,k=20,length=1024,query=none").name == "e2rank:m"
 
 
 def test_files(tmp_path):
@@ -90,7 +91,9 @@ def test_files(tmp_path):
         ("pe-rank:m,window=all", "window must be a number from 2 on, got 'all'"),
         ("e2rank:m,k=0", "k must be a number from 1 on, got '0'"),
         ("e2rank:m,k=²", "k must be a number from 1 on, got '²'"),
-        ("e2rank:m,window=none", "expected options pool=…, k=…, each once, got 'window=none'"),
+        ("e2rank:m,length=long", "length must be a number from 1 on, got 'long'"),
+        ("e2rank:m,query=0", "query must be a number from 1 on, got '0'"),
+        ("e2rank:m,window=none", "expected options pool=…, k=…, length=…, query=…, each once, got 'window=none'"),
     ],
 )
 def test_what_is_wrong_is_said(text, message):

@@ -13,7 +13,8 @@ E2Rank: a text embedding model that is also a listwise reranker (arXiv 2510.2273
 Published, in the paper or its evaluation code: the three steps, k = 20, the prompt with one instruction for every
 collection, no end token after the prompt, and one pass over the whole list. The model card's example differs from that
 prompt in white space and in end tokens inside it. Inferred: `max_length` counts tokens, 1024 as in training, where the
-evaluation code cuts a text after 1024 words; as there, the same cut text is embedded and in the prompt.
+evaluation code cuts a text after 1024 words; as there, the same cut text is embedded and in the prompt. Ours:
+`max_query_length`, for models with few positions.
 """
 
 from __future__ import annotations
@@ -38,14 +39,17 @@ from haystack_integrations.common.resrank.documents import (
 from resrank.encoder import TruncationReport
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resrank.encoder import Encoder, Float32Array
+    from resrank.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 # The weights were trained and evaluated with these words.
 INSTRUCTION = "Given a web search query and some relevant documents, rerank the documents that answer the query"
 _PROMPT = "{instruction}:\nDocuments:\n{documents}\nSearch Query: {query}"
-_END = "<|endoftext|>"
+END = "<|endoftext|>"
 # Cosine of a passage's stored vector and ours. One model's differ by the dtype (above 0.999 in half precision, mostly);
 # a close relative, MiniLM and what it was fine-tuned to, had 0.982.
 _SAME_MODEL = 0.99
@@ -62,6 +66,7 @@ class E2RankUsage:
     :param passage_tokens: of passages' own embeddings.
     :param generated_tokens: always 0.
     :param truncation: passages that were longer than `max_length`; one that is in the prompt and embedded counts once.
+    :param cut_query_tokens: of queries that were longer than `max_query_length`.
     """
 
     lists: int = 0
@@ -69,6 +74,7 @@ class E2RankUsage:
     passage_tokens: int = 0
     generated_tokens: int = 0
     truncation: TruncationReport = field(default_factory=TruncationReport)
+    cut_query_tokens: int = 0
 
 
 @component
@@ -96,6 +102,7 @@ class E2RankRanker:
         revision: str | None = None,
         listwise_k: int = 20,
         max_length: int = 1024,
+        max_query_length: int | None = None,
         instruction: str = INSTRUCTION,
         top_k: int | None = 10,
         use_stored_embeddings: bool = False,
@@ -111,6 +118,7 @@ class E2RankRanker:
         :param revision: of a hub id.
         :param listwise_k: how many candidates' texts the prompt holds, in the order in which they come.
         :param max_length: tokens of a passage's text, in the prompt and embedded; longer ones are cut and counted.
+        :param max_query_length: tokens of the query in the prompt; the rest is cut and counted. `None` cuts nothing.
         :param instruction: the prompt's first line, without the colon.
         :param top_k: how many documents to return; `None` returns all.
         :param use_stored_embeddings: take the passages' vectors from `Document.embedding`. They must come from this
@@ -125,6 +133,8 @@ class E2RankRanker:
         numbers = {"listwise_k": listwise_k, "max_length": max_length}
         if tokens_per_batch is not None:
             numbers["tokens_per_batch"] = tokens_per_batch
+        if max_query_length is not None:
+            numbers["max_query_length"] = max_query_length
         for name, value in numbers.items():
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
                 msg = f"{name} must be a positive integer, got {value!r}"
@@ -133,6 +143,7 @@ class E2RankRanker:
         self.revision = revision
         self.listwise_k = listwise_k
         self.max_length = max_length
+        self.max_query_length = max_query_length
         self.instruction = instruction
         self.top_k = top_k
         self.use_stored_embeddings = use_stored_embeddings
@@ -219,33 +230,15 @@ class E2RankRanker:
         return self._encoder
 
     def _load(self) -> Encoder:
-        from resrank.config import EncoderConfig
-        from resrank.encoder import load_encoder
         from resrank.runtime import Runtime
         from resrank.sources import resolve
 
         device = None if self.device is None else self.device.to_torch_str()
         runtime = Runtime.resolve(device, self.dtype, self.attn_implementation)
-        folder = resolve(self.model, revision=self.revision)
-        described = (folder / "modules.json").is_file()  # else a plain folder, as the published ones are loaded
-        encoder, _ = load_encoder(folder, EncoderConfig(pooling=None if described else "last"), runtime)
-        tokenizer = encoder.tokenizer
-        lacking = {
-            f"last-token pooling (it has {encoder.pooling})": encoder.pooling != "last",
-            f"the token {_END}": tokenizer.convert_tokens_to_ids(_END) in (None, tokenizer.unk_token_id),
-            "a chat template": not tokenizer.chat_template,
-        }
-        if any(lacking.values()):
-            msg = (
-                f"{self.model} is no E2Rank model: expected a Qwen3-type embedding model, but it lacks "
-                f"{' and '.join(what for what, lacks in lacking.items() if lacks)}"
-            )
-            raise ValueError(msg)
-        return encoder
+        return load_embedder(resolve(self.model, revision=self.revision), runtime, self.model)
 
     def _cut(self, encoder: Encoder, texts: Sequence[str]) -> list[str]:
-        offsets = _tokenised(encoder, texts, "offset_mapping")
-        cut = [max(0, len(spans) - self.max_length) for spans in offsets]
+        kept, cut = cut_texts(encoder.tokenizer, texts, self.max_length)
         if any(cut) and not self.usage.truncation.truncated:
             logger.warning(
                 "{cut} of {total} passages are longer than max_length {max_length} and are cut; `usage` counts all",
@@ -254,26 +247,18 @@ class E2RankRanker:
                 max_length=self.max_length,
             )
         self.usage.truncation.add(cut)
-        # Where the first token that does not fit starts, so that a character of several tokens is never cut in two.
-        return [
-            text[: spans[self.max_length][0]] if over else text
-            for text, spans, over in zip(texts, offsets, cut, strict=True)
-        ]
+        return kept
 
     def _enriched_query(self, encoder: Encoder, query: str, texts: Sequence[str]) -> Float32Array:
-        listed = "\n".join(f"[{rank}] {text}" for rank, text in enumerate(texts, 1))
-        prompt = encoder.tokenizer.apply_chat_template(
-            [{"role": "user", "content": _PROMPT.format(instruction=self.instruction, documents=listed, query=query)}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-        (ids,) = _tokenised(encoder, [prompt], "input_ids")
+        if self.max_query_length is not None:
+            (query,), (cut,) = cut_texts(encoder.tokenizer, [query], self.max_query_length)
+            self.usage.cut_query_tokens += cut
+        ids = prompt_ids(encoder.tokenizer, query, texts, self.instruction)
         limit = encoder.backbone.config.max_position_embeddings
         if len(ids) > limit:
             msg = (
                 f"the prompt of {len(texts)} candidates has {len(ids)} tokens, more than the {limit} that {self.model} "
-                "reads: lower listwise_k or max_length"
+                "reads: lower listwise_k, max_length or max_query_length"
             )
             raise ValueError(msg)
         self.usage.prompt_tokens += len(ids)
@@ -282,8 +267,7 @@ class E2RankRanker:
     def _embed(self, encoder: Encoder, texts: Sequence[str]) -> Float32Array:
         # Once a different text, so that equal ones are equal whatever batch they are in.
         different = list(dict.fromkeys(texts))
-        end = encoder.tokenizer.convert_tokens_to_ids(_END)
-        ids = [[*tokens, end] for tokens in _tokenised(encoder, different, "input_ids")]
+        ids = ended_ids(encoder.tokenizer, different)
         self.usage.passage_tokens += sum(map(len, ids))
         rows = {text: row for row, text in enumerate(different)}
         return self._encode(encoder, ids)[[rows[text] for text in texts]]
@@ -330,10 +314,92 @@ class E2RankRanker:
         return vectors
 
 
-def _tokenised(encoder: Encoder, texts: Sequence[str], what: str) -> list[list[Any]]:
+def load_embedder(folder: Path, runtime: Runtime, name: str) -> Encoder:
+    """
+    Load an E2Rank model.
+
+    :param folder: of the model.
+    :param runtime: where and how it runs.
+    :param name: for messages.
+    :returns: the encoder, in eval mode.
+    :raises ValueError: when it is not a model of this kind.
+    """
+    from resrank.config import EncoderConfig
+    from resrank.encoder import load_encoder
+
+    described = (folder / "modules.json").is_file()  # else a plain folder, as the published ones are loaded
+    encoder, _ = load_encoder(folder, EncoderConfig(pooling=None if described else "last"), runtime)
+    tokenizer = encoder.tokenizer
+    lacking = {
+        f"last-token pooling (it has {encoder.pooling})": encoder.pooling != "last",
+        f"the token {END}": tokenizer.convert_tokens_to_ids(END) in (None, tokenizer.unk_token_id),
+        "a chat template": not tokenizer.chat_template,
+    }
+    if any(lacking.values()):
+        msg = (
+            f"{name} is no E2Rank model: expected a Qwen3-type embedding model, but it lacks "
+            f"{' and '.join(what for what, lacks in lacking.items() if lacks)}"
+        )
+        raise ValueError(msg)
+    return encoder
+
+
+def cut_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[str], list[int]]:
+    """
+    Cut texts to so many tokens.
+
+    :param tokenizer: of the model.
+    :param texts: any number.
+    :param max_length: tokens of each.
+    :returns: the texts, cut where the first token that does not fit starts, so that a character of several tokens is
+        never cut in two; and how many tokens were cut off each.
+    """
+    offsets = _tokenised(tokenizer, texts, "offset_mapping")
+    cut = [max(0, len(spans) - max_length) for spans in offsets]
+    kept = [
+        text[: spans[max_length][0]] if over else text for text, spans, over in zip(texts, offsets, cut, strict=True)
+    ]
+    return kept, cut
+
+
+def ended_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """
+    Tokenise texts that are embedded by themselves.
+
+    :param tokenizer: of the model.
+    :param texts: passages, or plain queries.
+    :returns: token ids of each, the end token after them.
+    """
+    end = tokenizer.convert_tokens_to_ids(END)
+    return [[*tokens, end] for tokens in _tokenised(tokenizer, texts, "input_ids")]
+
+
+def prompt_ids(tokenizer: Any, query: str, texts: Sequence[str], instruction: str = INSTRUCTION) -> list[int]:
+    """
+    Tokenise the listwise prompt.
+
+    :param tokenizer: of the model, with a chat template.
+    :param query: the query.
+    :param texts: of the first candidates, in their order.
+    :param instruction: the prompt's first line, without the colon.
+    :returns: token ids; the hidden state at the last one is the enriched query.
+    """
+    listed = "\n".join(f"[{rank}] {text}" for rank, text in enumerate(texts, 1))
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": _PROMPT.format(instruction=instruction, documents=listed, query=query)}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=False,
+    )
+    ids: list[int] = _tokenised(tokenizer, [prompt], "input_ids")[0]
+    return ids
+
+
+def _tokenised(tokenizer: Any, texts: Sequence[str], what: str) -> list[list[Any]]:
     if not texts:
         return []
-    read = encoder.tokenizer(
+    read = tokenizer(
         list(texts), add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
     )
-    return read[what]
+    found: list[list[Any]] = read[what]
+    return found

@@ -33,6 +33,8 @@ def rank_by_e2rank(system: E2RankSystem, lists: Lists, total: int, model: ResRan
     ranker = E2RankRanker(
         model=system.model,
         listwise_k=system.k,
+        max_length=system.length,
+        max_query_length=system.query,
         top_k=None,
         use_stored_embeddings=True,
         device=model.device,
