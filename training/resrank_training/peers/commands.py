@@ -97,6 +97,68 @@ def pe_rank(
     return 0
 
 
+@app.command("e2rank")
+@command
+def e2rank(
+    lists: Lists,
+    *,
+    out: Out,
+    base: Base = "all-MiniLM-L6-v2",
+    candidates: Annotated[int, typer.Option("--candidates", min=2, help="Of a list, all in the prompt.")] = 10,
+    max_length: Annotated[int, typer.Option("--max-length", min=1, help="Tokens of a text, in use likewise.")] = 36,
+    max_query_length: Annotated[
+        int, typer.Option("--max-query-length", min=1, help="Tokens of a query, in use likewise.")
+    ] = 64,
+    embed_steps: Annotated[
+        int | None, typer.Option("--embed-steps", min=0, help="Of stage 1, InfoNCE alone; default: one epoch.")
+    ] = None,
+    embed_batch_size: Annotated[int, typer.Option("--embed-batch-size", min=1, help="Queries a step.")] = 64,
+    embed_candidates: Annotated[
+        int, typer.Option("--embed-candidates", min=2, help="Passages of a query in stage 1.")
+    ] = 2,
+    embed_learning_rate: Annotated[float, typer.Option("--embed-learning-rate", help="The highest one.")] = 1e-4,
+    steps: Steps = None,
+    batch_size: BatchSize = 16,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest one of ranking.")] = 5e-5,
+    unjudged: UnjudgedCandidates = "tied",
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute activations twice instead of keeping them: less memory.")
+    ] = False,
+    save_steps: SaveSteps = 50,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> int:
+    """
+    Train E2Rank (arXiv 2510.22733). A killed run goes on from its last checkpoint.
+    """
+    from resrank_pipelines.display import progress_display
+    from resrank_training.lists import read_lists
+
+    from .fit_e2rank import E2RankSettings, fit_e2rank
+
+    settings = E2RankSettings(
+        base=base,
+        candidates=candidates,
+        max_length=max_length,
+        max_query_length=max_query_length,
+        embed_steps=embed_steps,
+        embed_batch_size=embed_batch_size,
+        embed_candidates=embed_candidates,
+        embed_learning_rate=embed_learning_rate,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        unjudged=unjudged,
+        recompute=recompute,
+        save_steps=save_steps,
+        seed=seed,
+    )
+    with progress_display() as progress:
+        report = fit_e2rank([read_lists(folder) for folder in lists], out, settings, progress)
+    _show(report, out, f"e2rank:{out}{settings.system}", as_json=as_json)
+    return 0
+
+
 def _show(report: PeerReport, out: Path, system: str, *, as_json: bool) -> None:
     from dataclasses import asdict
 
