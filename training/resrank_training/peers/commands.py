@@ -49,13 +49,13 @@ def pe_rank(
     ] = 32,
     align_length: Annotated[int, typer.Option("--align-length", min=1, help="Tokens that stage 1 writes out.")] = 64,
     align_steps: Annotated[
-        int | None, typer.Option("--align-steps", min=1, help="Of stage 1; default: one epoch over the passages.")
+        int | None, typer.Option("--align-steps", min=0, help="Of stage 1; default: one epoch over the passages.")
     ] = None,
     align_batch_size: Annotated[int, typer.Option("--align-batch-size", min=1, help="Passages a step.")] = 32,
-    align_learning_rate: Annotated[float, typer.Option("--align-learning-rate", help="The highest one.")] = 5e-4,
+    align_learning_rate: Annotated[float, typer.Option("--align-learning-rate", help="The highest one.")] = 1e-4,
     steps: Steps = None,
     batch_size: BatchSize = 16,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest one of ranking.")] = 2e-4,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest one of ranking.")] = 1e-4,
     unjudged: UnjudgedCandidates = "pool",
     lora_rank: Annotated[
         int, typer.Option("--lora-rank", min=0, help="Of adapters in ranking; 0 trains all weights.")

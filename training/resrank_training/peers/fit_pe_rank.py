@@ -42,6 +42,7 @@ from .runs import PeerReport, PeerRun
 
 ALIGNING, RANKING = "Aligning", "Ranking"
 _ALIGNED, _RANKED = "align.pt", "rank.pt"
+_LINEAR = 4.0  # from here on GELU leaves numbers as they are, within 1e-3
 _AT_ONCE = {"cpu": (32, 4), "cuda": (64, 16)}  # passages, lists in one forward pass
 
 
@@ -55,7 +56,7 @@ class PERankSettings:
     :param max_passage_length: tokens of a text behind its slot in the content prompt; all candidates have to fit.
     :param max_query_length: tokens; the rest of a query is cut, in use likewise.
     :param align_length: tokens of a text that stage 1 writes out.
-    :param align_steps: of stage 1; `None` for one epoch over the passages (one epoch).
+    :param align_steps: of stage 1; `None` for one epoch over the passages (one epoch), 0 to leave it out.
     :param align_batch_size: passages a step of stage 1.
     :param align_learning_rate: highest one of stage 1 (1e-3, for the projector alone).
     :param steps: of stage 2; `None` for one epoch over the lists (one epoch).
@@ -74,10 +75,10 @@ class PERankSettings:
     align_length: int = 64
     align_steps: int | None = None
     align_batch_size: int = 32
-    align_learning_rate: float = 5e-4
+    align_learning_rate: float = 1e-4
     steps: int | None = None
     batch_size: int = 16
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
     unjudged: Unjudged = "pool"
     lora_rank: int = 0
     save_steps: int = 50
@@ -93,8 +94,11 @@ class PERankSettings:
         if self.lora_rank < 0:
             msg = f"lora_rank must be positive, or 0 for all weights, got {self.lora_rank}"
             raise ValueError(msg)
+        if self.align_steps is not None and self.align_steps < 0:
+            msg = f"align_steps must be 0 or more, got {self.align_steps}"
+            raise ValueError(msg)
         for name, value in vars(self).items():
-            if name in ("base", "unjudged", "lora_rank", "seed") or value is None:
+            if name in ("base", "unjudged", "lora_rank", "align_steps", "seed") or value is None:
                 continue
             if not value > 0:
                 msg = f"{name} must be positive, got {value}"
@@ -133,6 +137,7 @@ def fit_pe_rank(
     runtime = Runtime.resolve(None, "auto", "sdpa")
     model = _open(base, adapts, encoder, settings, runtime)
     _check_room(model, settings)
+    passes_on = adapts and encoder.dimension == int(model.language_model.config.hidden_size)
     drawn = some_lists(
         list(sets), None if settings.steps is None else settings.steps * settings.batch_size, settings.seed
     )
@@ -146,18 +151,23 @@ def fit_pe_rank(
     passages = np.concatenate(vectors.passages)
     spoken = [i for i, text in enumerate(texts) if text.strip()]
 
-    scale_projector(model, passages[spoken])
+    if passes_on:
+        pass_vectors_on(model)
+    else:
+        scale_projector(model, passages[spoken])
     aligning, ranking = _loops(settings, runtime)
-    steps = {ALIGNING: _steps(aligning, len(spoken)), RANKING: _steps(ranking, len(examples))}
-    align(
-        model,
-        passages[spoken],
-        [texts[i] for i in spoken],
-        aligning,
-        run.told(ALIGNING, steps[ALIGNING]),
-        whole=adapts,
-        checkpoint=run.work / _ALIGNED,
-    )
+    aligned = 0 if settings.align_steps == 0 else _steps(aligning, len(spoken))
+    steps = {ALIGNING: aligned, RANKING: _steps(ranking, len(examples))}
+    if settings.align_steps != 0:
+        align(
+            model,
+            passages[spoken],
+            [texts[i] for i in spoken],
+            aligning,
+            run.told(ALIGNING, steps[ALIGNING]),
+            whole=adapts,
+            checkpoint=run.work / _ALIGNED,
+        )
     lora = Lora(rank=settings.lora_rank, alpha=2 * settings.lora_rank, dropout=0.0) if settings.lora_rank else None
     losses = train_ranking(
         model,
@@ -169,6 +179,23 @@ def fit_pe_rank(
     )
     model.save_pretrained(out)
     return run.finish(steps, losses, _card(adapts, settings))
+
+
+@torch.no_grad()
+def pass_vectors_on(model: PERank) -> None:
+    """
+    Start the projector as the identity: a slot is its vector.
+
+    For a language model that was made of an encoder akin to the one of the vectors: its hidden states live in the
+    space of the vectors, so that inner products with slots say something before the first step.
+
+    :param model: whose hidden size is that of the vectors; changed in place.
+    """
+    inner: Any = model.projector[0]
+    outer: Any = model.projector[2]
+    for layer, shift in ((inner, _LINEAR), (outer, -_LINEAR)):
+        layer.weight.copy_(torch.eye(len(layer.weight)))
+        layer.bias.fill_(shift)
 
 
 @torch.no_grad()
@@ -229,7 +256,7 @@ def _loops(settings: PERankSettings, runtime: Runtime) -> tuple[Loop, Loop]:
     aligning = Loop(
         settings.align_learning_rate,
         batch_size=settings.align_batch_size,
-        steps=settings.align_steps,
+        steps=settings.align_steps if settings.align_steps else None,
         max_passage_length=settings.align_length,
         at_once=passages,
         **common,
@@ -256,10 +283,13 @@ def _card(adapts: bool, settings: PERankSettings) -> str:
     if adapts:
         layers = "attention to earlier tokens alone and a fresh output transform"
         differs.append(f"that is an encoder: its layers were made into a language model, with {layers}")
+    if adapts and settings.align_steps != 0:
         differs.append("stage 1 trains this language model, too; the paper trains the projector alone")
+    if settings.align_steps == 0:
+        differs.append("stage 1 is left out")
     lengths = f"{settings.max_passage_length} tokens in the content prompt, queries to {settings.max_query_length}"
     differs += [
-        "the projector starts at a scale that makes slots as long as token embeddings",
+        "the projector starts as the identity, or where sizes differ at a scale that makes slots as long as tokens",
         f"where a training list has no teacher's order, judged positives come first and {rest}",
         f"texts are cut to {lengths}; batches, steps and rates are those in the table",
     ]
