@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench eval eval-full mini reader clean
+.PHONY: demo test test-slow lint types bench eval eval-full mini reader peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/resrank demo
@@ -26,15 +26,20 @@ types: $(VENV)/.dev
 # Those with gold answers are answered from as well, once the reader is there.
 READER := model/resrank/checkpoints/resrank-reader-mini
 ANSWERED := $(sort $(patsubst %/,%,$(dir $(wildcard $(RESRANK_DATA)/*/answers.jsonl*))))
+# And with them those of `make peers` that have been trained.
+MINI ?= .resrank/mini
+comma := ,
+PEER_SYSTEMS := $(if $(wildcard $(MINI)/peers/cross-encoder/teacher.json),-s cross-encoder:$(MINI)/peers/cross-encoder) \
+  $(if $(wildcard $(MINI)/peers/pe-rank/training.json),-s pe-rank:$(MINI)/peers/pe-rank$(comma)window=10) \
+  $(if $(wildcard $(MINI)/peers/e2rank/training.json),-s e2rank:$(MINI)/peers/e2rank$(comma)k=10$(comma)length=36$(comma)query=64)
 eval: $(VENV)/.eval
-	$(BIN)/resrank-eval ir --queries 100 --duplicate-ids first
+	$(BIN)/resrank-eval ir --queries 100 --duplicate-ids first $(if $(strip $(PEER_SYSTEMS)),-s bm25 -s dense -s rrf -s resrank $(PEER_SYSTEMS))
 	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first)
 
 eval-full: $(VENV)/.eval
 	$(BIN)/resrank-eval ir --duplicate-ids first --out .resrank/results-full
 
 # resrank-mini from all-MiniLM-L6-v2, on the train splits in RESRANK_DATA: about two hours on 2 cores. Started again, it goes on.
-MINI ?= .resrank/mini
 TRAIN := $(BIN)/resrank-train
 MINE := $(TRAIN) mine --duplicate-ids first --stores $(MINI)/stores
 LISTS := $(MINI)/lists/own
@@ -68,6 +73,16 @@ reader: $(VENV)/.dev
 	$(MINE) $(READ) --model resrank-mini --queries 4000 --out $(MINI)/lists/reader
 	$(TRAIN) reader $(READ) --duplicate-ids first --dev dev --out $(MINI)/reader \
 	  $(addprefix --lists $(MINI)/lists/reader/,$(notdir $(READ)))
+
+# What ResRank is compared with, trained on the lists of `make mini` (docs/training.md): about an hour and a half on 2 cores. Goes on, too.
+PEERS := $(MINI)/peers
+LEARN := $(addprefix $(LISTS)/train/,$(notdir $(QUESTIONS)))
+peers: $(VENV)/.dev
+	test -e $(PEERS)/cross-encoder/teacher.json || $(TRAIN) teacher $(LEARN) --out $(PEERS)/cross-encoder \
+	  --negatives 3 --learning-rate 5e-5 --max-steps 300 --save-steps 50
+	test -e $(PEERS)/pe-rank/training.json || $(TRAIN) peer pe-rank $(LEARN) --model resrank-mini --out $(PEERS)/pe-rank \
+	  --candidates 10 --max-passage-length 24 --unjudged tied --align-steps 0 --steps 185
+	test -e $(PEERS)/e2rank/training.json || $(TRAIN) peer e2rank $(LEARN) --out $(PEERS)/e2rank --embed-steps 60 --steps 85
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

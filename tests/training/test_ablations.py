@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def settings(mini_encoder_folder: Path, list_folder: Callable[..., Path]) -> Set
 
 def test_rows_change_what_their_names_say(settings: Settings) -> None:
     changed = {name: change(settings) for name, change in TRAINED.items()}
+    assert all(changed.values())
     assert changed[WHOLE] == settings
     assert [stage.keep for stage in changed["all of the change kept"].stages] == [1.0, 1.0]
     assert changed["without residual"].model.config == {"reranker": {"max_query_length": 40}, "residual": False}
@@ -53,6 +55,19 @@ def test_rows_change_what_their_names_say(settings: Settings) -> None:
     assert all(s.evidence_dropout.whole_list == 1 for s in changed["without evidence"].stages)
     reranker = {"max_query_length": 40, "attention": "causal"}
     assert changed["causal attention"].model.config == {"reranker": reranker}
+
+
+def test_rows_that_leave_nothing_to_train_say_so(settings: Settings, tmp_path: Path) -> None:
+    alone = replace(settings, stages=settings.stages[1:])
+    rows = ["without stage 1", "without stage 2", "without ranking loss", "frozen encoder"]
+    found = ablate(alone, tmp_path / "ablations", rows=rows, max_steps=1, told=lambda _: None)
+    assert [row.skipped for row in found] == [
+        "",
+        "no stage is left to train",
+        "the settings are so already",
+        "no stage is left to train",
+        "the settings are so already",
+    ]
 
 
 def test_all_rows_are_measured_and_kept(settings: Settings, tmp_path: Path) -> None:

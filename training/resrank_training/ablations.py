@@ -35,7 +35,10 @@ _LONG = 1_000
 _VECTORS = "vectors"
 
 
-def _config(**values: Any) -> Callable[[Settings], Settings]:
+Change = Callable[[Settings], Settings | None]  # `None`: no stage is left
+
+
+def _config(**values: Any) -> Change:
     def change(settings: Settings) -> Settings:
         config = dict(settings.model.config)
         for key, value in values.items():
@@ -45,12 +48,16 @@ def _config(**values: Any) -> Callable[[Settings], Settings]:
     return change
 
 
-def _each(change: Callable[[Stage], Stage | None]) -> Callable[[Settings], Settings]:
-    def apply(settings: Settings) -> Settings:
-        kept = [each for each in map(change, settings.stages) if each is not None]
-        return replace(settings, stages=kept)
+def _stages(choose: Callable[[Sequence[Stage]], Sequence[Stage]]) -> Change:
+    def change(settings: Settings) -> Settings | None:
+        kept = list(choose(settings.stages))
+        return replace(settings, stages=kept) if kept else None
 
-    return apply
+    return change
+
+
+def _each(change: Callable[[Stage], Stage | None]) -> Change:
+    return _stages(lambda stages: [each for each in map(change, stages) if each is not None])
 
 
 def _without_encoder_loss(stage: Stage) -> Stage | None:
@@ -69,20 +76,21 @@ def _without_ranking_loss(stage: Stage) -> Stage | None:
     return replace(stage, losses={"info_nce": stage.losses["info_nce"]}, reranker="frozen")
 
 
-def _all_kept(stage: Stage) -> Stage | None:
+def _all_kept(stage: Stage) -> Stage:
     return replace(stage, keep=1.0)
 
 
-def _without_residual(settings: Settings) -> Settings:
+def _without_residual(settings: Settings) -> Settings | None:
     # Untrained, it does not rank as the first stage does: nothing of its start is worth keeping.
-    return _config(residual=False)(_each(_all_kept)(settings))
+    whole = replace(settings, stages=[_all_kept(stage) for stage in settings.stages])
+    return _config(residual=False)(whole)
 
 
-TRAINED: Mapping[str, Callable[[Settings], Settings]] = {
+TRAINED: Mapping[str, Change] = {
     WHOLE: lambda settings: settings,
     "without residual": _without_residual,
-    "without stage 1": lambda settings: replace(settings, stages=settings.stages[1:]),
-    "without stage 2": lambda settings: replace(settings, stages=settings.stages[:1]),
+    "without stage 1": _stages(lambda stages: stages[1:]),
+    "without stage 2": _stages(lambda stages: stages[:1]),
     "frozen encoder": _each(_frozen),
     "without encoder loss": _each(_without_encoder_loss),
     "without ranking loss": _each(_without_ranking_loss),
@@ -208,7 +216,7 @@ def _trained(settings: Settings, out: Path, name: str, seeds: Sequence[int], tol
     if name in _CONFIGURED and settings.model.start is not None:
         return Ablation(name, {}, skipped="the run starts from a checkpoint: give model.encoder instead of model.start")
     changed = TRAINED[name](settings)
-    if not changed.stages:
+    if changed is None:
         return Ablation(name, {}, skipped="no stage is left to train")
     if name != WHOLE and changed == settings:
         return Ablation(name, {}, skipped="the settings are so already")
