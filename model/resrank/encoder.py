@@ -54,19 +54,24 @@ class TruncationReport:
     :param truncated: how many of them were cut.
     :param cut_tokens: tokens cut off, all texts together.
     :param cut_per_text: tokens cut off each text of the last call, in input order.
+    :param tokens_per_text: tokens that the encoder read of each text of the last call, special ones included; empty
+        when it read none, because the query was remembered.
     """
 
     texts: int = 0
     truncated: int = 0
     cut_tokens: int = 0
     cut_per_text: tuple[int, ...] = ()
+    tokens_per_text: tuple[int, ...] = ()
 
-    def add(self, cut_per_text: Sequence[int]) -> None:
+    def add(self, cut_per_text: Sequence[int], tokens_per_text: Sequence[int] = ()) -> None:
         """
         Count one call.
 
         :param cut_per_text: tokens cut off each text.
+        :param tokens_per_text: tokens read of each text.
         """
+        self.tokens_per_text = tuple(tokens_per_text)
         self.texts += len(cut_per_text)
         self.truncated += sum(1 for cut in cut_per_text if cut)
         self.cut_tokens += sum(cut_per_text)
@@ -191,7 +196,7 @@ class Encoder(nn.Module):
         with held:
             ids, cut = self.tokenize(texts, is_query=is_query)
         if report is not None:
-            report.add(cut)
+            report.add(cut, [len(tokens) for tokens in ids])
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         budget = tokens_per_batch if tokens_per_batch is not None else TOKENS_PER_BATCH.get(self.device.type, 8_192)
         with tqdm(total=len(texts), desc="Encoding", unit="text", delay=2, disable=not progress_bar) as bar:

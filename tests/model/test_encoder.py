@@ -490,3 +490,14 @@ def test_pickled_weights_are_never_read(copied: Path) -> None:
     torch.save(weights, copied / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot be read"):
         _load(copied)
+
+
+def test_a_report_tells_what_was_read_of_each_text(tiny_mini):
+    model, report = tiny_mini(), TruncationReport()
+    model.encode_passages(["a date", LONG], report=report)
+    short, long = report.tokens_per_text
+    assert 2 < short < long == model.encoder.max_length
+    model.encode_queries(["a date"], report=report)
+    assert report.tokens_per_text == (short,)
+    model.encode_queries(["a date"], report=report)
+    assert report.tokens_per_text == ()  # it was remembered
