@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -178,3 +179,46 @@ def test_a_secret_may_be_another_variable(llm, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-mine")
     EndpointChatGenerator(api_key=Secret.from_env_var("MY_KEY")).run(messages=MESSAGES)
     assert llm.keys == ["Bearer sk-mine"]
+
+
+def chunks(*texts: str) -> bytes:
+    choices = [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None} for text in texts]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    lines = [
+        {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "a-model", "choices": [choice]}
+        for choice in choices
+    ]
+    return "".join(f"data: {line}\n\n" for line in [*map(json.dumps, lines), "[DONE]"]).encode()
+
+
+def test_pieces_of_a_reply_are_given_as_they_come(llm, generator):
+    llm.body, pieces = chunks("Hel", "lo."), []
+    (reply,) = generator.run(messages=MESSAGES, streaming_callback=lambda piece: pieces.append(piece.content))[
+        "replies"
+    ]
+    assert reply.text == "Hello."
+    assert "".join(pieces) == "Hello."
+    assert len([piece for piece in pieces if piece]) == 2
+    assert llm.requests[0]["stream"] is True
+
+
+def test_pieces_are_given_to_coroutines_too(llm, generator):
+    llm.body, pieces = chunks("Hel", "lo."), []
+
+    async def take(piece: Any) -> None:
+        pieces.append(piece.content)
+
+    outcome = asyncio.run(generator.run_async(messages=MESSAGES, streaming_callback=take))
+    assert outcome["replies"][0].text == "".join(pieces) == "Hello."
+
+
+def test_who_takes_no_more_pieces_ends_the_reply(llm, generator):
+    class EnoughError(Exception):
+        pass
+
+    def take(piece: Any) -> None:
+        raise EnoughError
+
+    llm.body = chunks("Hel", "lo.")
+    with pytest.raises(EnoughError):
+        generator.run(messages=MESSAGES, streaming_callback=take)

@@ -300,9 +300,9 @@ def test_scaled_scores_keep_the_order_and_lie_between_0_and_1(
 
 
 def test_extreme_scores_do_not_overflow_when_scaled():
-    from haystack_integrations.components.rankers.resrank.ranker import _scaled
+    from haystack_integrations.components.rankers.resrank.ranker import scaled_score
 
-    assert (_scaled(1e6, "evidence"), _scaled(-1e6, "evidence"), _scaled(0.0, "evidence")) == (1.0, 0.0, 0.5)
+    assert [scaled_score(score, "evidence") for score in (1e6, -1e6, 0.0)] == [1.0, 0.0, 0.5]
 
 
 def test_scores_of_the_paper_mode_are_cosines(tiny_paper: ResRankModel, embedded: list[Document]):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from haystack import component
-from haystack.dataclasses import ChatMessage
+from haystack.dataclasses import ChatMessage, StreamingCallbackT
 from haystack.utils import Secret
 
 if TYPE_CHECKING:
@@ -94,32 +94,38 @@ class EndpointChatGenerator:
             await self._generator.close_async()
 
     @component.output_types(replies=list[ChatMessage])
-    def run(self, messages: list[ChatMessage]) -> dict[str, list[ChatMessage]]:
+    def run(
+        self, messages: list[ChatMessage], streaming_callback: StreamingCallbackT | None = None
+    ) -> dict[str, list[ChatMessage]]:
         """
         Get a reply.
 
         :param messages: the conversation so far.
+        :param streaming_callback: called with each piece of the reply as it comes; what it raises ends the reply.
         :returns: `replies`.
         :raises ValueError: when the endpoint is not set.
         :raises RuntimeError: when it cannot be reached, refuses, takes too long, or sends no reply.
         """
         generator = self._resolved()
         with self._explained():
-            return _with_text(generator.run(messages))
+            return _with_text(generator.run(messages, streaming_callback=streaming_callback))
 
     @component.output_types(replies=list[ChatMessage])
-    async def run_async(self, messages: list[ChatMessage]) -> dict[str, list[ChatMessage]]:
+    async def run_async(
+        self, messages: list[ChatMessage], streaming_callback: StreamingCallbackT | None = None
+    ) -> dict[str, list[ChatMessage]]:
         """
         Get a reply, as `run` does.
 
         :param messages: the conversation so far.
+        :param streaming_callback: called with each piece of the reply as it comes; a coroutine function.
         :returns: `replies`.
         :raises ValueError: as `run`.
         :raises RuntimeError: as `run`.
         """
         generator = self._resolved()
         with self._explained():
-            return _with_text(await generator.run_async(messages))
+            return _with_text(await generator.run_async(messages, streaming_callback=streaming_callback))
 
     def _resolved(self) -> OpenAIChatGenerator:
         generator = self._generator

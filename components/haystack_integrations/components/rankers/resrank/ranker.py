@@ -141,7 +141,7 @@ class ResRankRanker(ModelUser):
         except ValueError as error:
             raise _naming_documents(error, candidates) from None
         scaled = self.scale_score if scale_score is None else scale_score
-        scores = [_scaled(score, engine.config.mode) for score in raw] if scaled else raw
+        scores = [scaled_score(score, engine.config.mode) for score in raw] if scaled else raw
         threshold = self.score_threshold if score_threshold is None else score_threshold
         limit = self.top_k if top_k is None else top_k
         kept = [i for i, score in enumerate(scores) if threshold is None or score >= threshold]
@@ -221,7 +221,14 @@ def _check_query_embedding(query_embedding: list[float] | None, dimension: int) 
         raise ValueError(msg)
 
 
-def _scaled(score: float, mode: str) -> float:
+def scaled_score(score: float, mode: str) -> float:
+    """
+    Map a score to 0 … 1, as `scale_score` does.
+
+    :param score: of a list.
+    :param mode: of the model: `evidence` or `paper`.
+    :returns: its sigmoid in `evidence` mode, (1 + s) / 2 in `paper` mode.
+    """
     if mode == "paper":
         return (1.0 + score) / 2.0
     return 1.0 / (1.0 + math.exp(-score)) if score >= 0 else math.exp(score) / (1.0 + math.exp(score))
