@@ -208,6 +208,83 @@ def ask(
 
 @app.command()
 @command
+def serve(
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    qdrant: Annotated[
+        str | None,
+        typer.Option("--qdrant", envvar="RESRANK_QDRANT_URL", help="URL of a Qdrant server, in place of --store."),
+    ] = None,
+    collection: Annotated[str, typer.Option("--collection", help="Of the Qdrant server.")] = "resrank",
+    rerank_only: Annotated[bool, typer.Option("--rerank-only", help="Only rank texts that clients send.")] = False,
+    model: Model = "resrank-mini",
+    reader: Reader = "resrank-reader-mini",
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Let an LLM answer, as in `resrank ask --llm`, and serve chat completions.")
+    ] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Offer search, ask and rerank as MCP tools at /mcp.")] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="Dense retrieval only, no BM25.")] = False,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0 takes a free one.")] = 8_000,
+    without_token: Annotated[
+        bool, typer.Option("--without-token", help="Listen for other machines although RESRANK_API_KEY is not set.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Most seconds of a request.")] = 60.0,
+    max_documents: Annotated[int, typer.Option("--max-documents", min=1, help="Most documents to rerank.")] = 1_000,
+    max_top_k: Annotated[int, typer.Option("--max-top-k", min=1, help="Most results of a search.")] = 100,
+    max_body_mb: Annotated[float, typer.Option("--max-body-mb", min=0.001, help="Most megabytes of a request.")] = 8.0,
+    max_requests: Annotated[int, typer.Option("--max-requests", min=1, help="Most requests at once.")] = 128,
+    share_passes: Annotated[
+        bool, typer.Option(help="Let requests that come at once share forward passes of the model.")
+    ] = True,
+    device: Device = None,
+    dtype: Dtype = "auto",
+) -> int:
+    """
+    Serve search, answers and reranking over HTTP. Needs the extra `serve`.
+    """
+    try:
+        from .serving.server import serve as run
+    except ModuleNotFoundError as error:
+        msg = f"resrank serve needs {error.name}: pip install 'resrank[serve]'"
+        raise ImportError(msg) from error
+    from .serving.settings import KEY_VARIABLE, Limits, ServeSettings, check_address
+
+    api_key = os.environ.get(KEY_VARIABLE) or None
+    local = check_address(host, api_key, open_to_all=without_token)
+    if not rerank_only and qdrant is None:
+        _require_store(store)
+    handle = model_parameters(model, device, dtype)
+    limits = Limits(
+        body_bytes=int(max_body_mb * 1024 * 1024),
+        documents=max_documents,
+        top_k=max_top_k,
+        timeout_s=timeout,
+        in_flight=max_requests,
+    )
+    run(
+        ServeSettings(
+            model=handle,
+            store={"path": str(store)} if qdrant is None else {"url": qdrant, "index": collection},
+            with_store=not rerank_only,
+            server=qdrant is not None,
+            dense=dense,
+            reader={**handle, "model": reader},
+            llm=llm,
+            mcp=mcp,
+            share_passes=share_passes,
+            api_key=api_key,
+            local_only=local and api_key is None,
+            limits=limits,
+        ),
+        host,
+        port,
+    )
+    return 0
+
+
+@app.command()
+@command
 def info(
     *,
     store: Store = Path(DEFAULT_STORE),
