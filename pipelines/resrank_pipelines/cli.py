@@ -235,13 +235,17 @@ def serve(
     max_body_mb: Annotated[float, typer.Option("--max-body-mb", min=0.001, help="Most megabytes of a request.")] = 8.0,
     max_requests: Annotated[int, typer.Option("--max-requests", min=1, help="Most requests at once.")] = 128,
     share_passes: Annotated[
-        bool, typer.Option(help="Let requests that come at once share forward passes of the model.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--share-passes/--no-share-passes",
+            help="Let requests that come at once share forward passes; default: in float32, where it changes nothing.",
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = "auto",
 ) -> int:
     """
-    Serve search, answers and reranking over HTTP. Needs the extra `serve`.
+    Serve search, answers and reranking over HTTP, with a search page. Needs the extra `serve`.
     """
     try:
         from .serving.server import serve as run

@@ -24,6 +24,7 @@ from .endpoints import Endpoints
 from .errors import ServingError, error_body, place, validation_message
 from .guards import BodyLimit, LocalHost, Observed, Token
 from .metrics import Metrics
+from .page import page_router
 from .routes import api_router, probe_router
 from .service import Service
 from .settings import ServeSettings
@@ -70,6 +71,7 @@ def create_app(settings: ServeSettings, on_failure: Callable[[BaseException], No
         app.include_router(chat_router(endpoints))
     if sessions is not None:
         app.router.routes.append(Route("/mcp", _Mcp(sessions)))
+    app.include_router(page_router())
     _add_errors(app)
     _add_guards(app, settings, metrics)
     return app

@@ -24,8 +24,8 @@ from .metrics import Metrics
 
 logger = logging.getLogger("resrank.serve")
 
-# They tell nothing of what is stored.
-OPEN_PATHS = frozenset({"/health", "/ready", "/openapi.json"})
+# They tell nothing of what is stored. The page asks for the token itself.
+OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/health", "/ready", "/openapi.json"})
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 

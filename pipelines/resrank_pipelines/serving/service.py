@@ -67,9 +67,11 @@ class Service:
         """
         settings = self.settings
         handle = ResRankModel.from_dict({"type": MODEL_TYPE, "init_parameters": dict(settings.model)})
+        model = handle.load("encoder", "reranker")
+        exact = model.runtime.dtype_name == "float32"
         engine = SharedEngine(
-            handle.load("encoder", "reranker"),
-            share=settings.share_passes,
+            model,
+            share=exact if settings.share_passes is None else settings.share_passes,
             observe_pass=self._metrics.observe_pass,
             count_tokens=self._metrics.count_tokens,
         )
@@ -127,8 +129,8 @@ class Service:
         :param top_k: how many passages are read.
         :param filters: Haystack filters, or `None`.
         :param on_text: called with each piece of an LLM's answer as it comes.
-        :returns: `answer` (`None`: not found), its `confidence`, its `source`, other `answers` or the LLM's
-            `citations`, and the passages read.
+        :returns: `answer` (`None`: not found), its `confidence`, its `source`, other `answers`, the LLM's
+            `citations`, and the passages read in `results`.
         :raises ServingError: for bad filters, and when the LLM's endpoint fails.
         """
         pipeline = self._pipeline("ask")
@@ -152,6 +154,7 @@ class Service:
                 "answer": answers[0].data,
                 "confidence": None,
                 "source": source,
+                "answers": [],
                 "citations": citations,
                 "results": read,
             }
@@ -165,6 +168,7 @@ class Service:
             "confidence": best["confidence"],
             "source": source,
             "answers": found,
+            "citations": [],
             "results": read,
         }
 

@@ -57,7 +57,8 @@ class ServeSettings:
     :param reader: init parameters of `ResRankReader`.
     :param llm: let an LLM answer instead of the reader, and serve OpenAI's chat completions.
     :param mcp: offer the endpoints as MCP tools at `/mcp`.
-    :param share_passes: let requests that come at once share forward passes.
+    :param share_passes: let requests that come at once share forward passes; `None` does so in float32. In bfloat16 and
+        float16 a score depends visibly on what shares its pass.
     :param api_key: the bearer token that requests need; `None` needs none.
     :param local_only: refuse requests whose `Host` is not this machine: no web page can reach the server by a name that
         it points here. For servers on the loopback without a token.
@@ -72,7 +73,7 @@ class ServeSettings:
     reader: dict[str, Any] = field(default_factory=dict)
     llm: bool = False
     mcp: bool = False
-    share_passes: bool = True
+    share_passes: bool | None = None
     api_key: str | None = field(default=None, repr=False)
     local_only: bool = False
     limits: Limits = field(default_factory=Limits)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 
+import httpx
+import uvicorn
 from starlette.testclient import TestClient
 
 from resrank_pipelines.indexing import Indexer
@@ -76,6 +79,28 @@ def client(settings: Callable[..., ServeSettings]) -> Iterator[TestClient]:
     """A server without a token."""
     with running(settings()) as client:
         yield client
+
+
+@contextmanager
+def listening(settings: ServeSettings) -> Iterator[str]:
+    """A server in a thread of this process, and its address."""
+    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 60
+    try:
+        while not server.started:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        while httpx.get(f"{address}/ready").status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 def message(response: Any, status: int) -> str:

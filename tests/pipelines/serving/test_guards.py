@@ -23,7 +23,7 @@ from resrank_pipelines.serving.settings import Limits, ServeSettings, check_addr
 from .conftest import BASE, message, running
 
 SECRET = "wombat-zebra"
-OPEN = ("/health", "/ready", "/openapi.json")
+OPEN = ("/", "/page.css", "/page.js", "/health", "/ready", "/openapi.json")
 
 
 @pytest.fixture(scope="module")

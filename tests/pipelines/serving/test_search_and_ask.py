@@ -149,6 +149,7 @@ def test_a_reader_streams_its_answer_in_one_event(client, reads_paris):
     assert response.headers["content-type"].startswith("text/event-stream")
     ((name, body),) = events(response.text)
     assert (name, body["answer"]) == ("answer", "Paris")
+    assert set(body) == set(client.post("/v1/ask", json={"query": QUERY}).json())
     assert body["timings"]["total_ms"] > 0
 
 
