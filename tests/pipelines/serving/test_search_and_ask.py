@@ -259,3 +259,16 @@ def test_a_server_without_a_store_only_reranks(settings):
         for path in ("/v1/search", "/v1/ask"):
             assert "--store" in message(client.post(path, json={"query": "a"}), 404)
         assert client.post("/v1/rerank", json={"query": "a", "documents": ["b"]}).json()["results"]
+
+
+def test_a_qdrant_server_is_searched_by_its_definitions(settings):
+    with running(settings(server=True, store={"location": ":memory:", "url": None})) as client:
+        assert client.post("/v1/search", json={"query": QUERY}).json()["results"] == []
+        assert client.post("/v1/ask", json={"query": QUERY}).json()["answer"] is None
+
+
+def test_dense_retrieval_only(settings):
+    with running(settings(dense=True)) as client:
+        body = client.post("/v1/search", json={"query": QUERY, "top_k": 3}).json()
+        assert all(-1.0 <= result["retrieval_score"] <= 1.0 for result in body["results"])
+        assert client.post("/v1/ask", json={"query": QUERY, "top_k": 2}).json()["results"]
