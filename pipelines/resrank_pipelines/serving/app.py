@@ -111,7 +111,7 @@ def _life(
 
 def _add_guards(app: FastAPI, settings: ServeSettings, metrics: Metrics) -> None:
     # The last that is added comes first.
-    app.add_middleware(BodyLimit, limit=settings.limits.body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.limits.body_bytes, timeout_s=settings.limits.timeout_s)
     if settings.api_key is not None:
         app.add_middleware(Token, api_key=settings.api_key)
     if settings.local_only:

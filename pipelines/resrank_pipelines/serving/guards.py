@@ -10,6 +10,7 @@ Nothing here logs or counts a text: paths are logged as the routes' templates, e
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -27,6 +28,7 @@ logger = logging.getLogger("resrank.serve")
 # They tell nothing of what is stored. The page asks for the token itself.
 OPEN_PATHS = frozenset({"/", "/page.css", "/page.js", "/health", "/ready", "/openapi.json"})
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_GONE = 499  # as others log a client that did not wait
 _METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -64,7 +66,7 @@ class Observed:
         try:
             await self._app(scope, receive, noting)
         except AbandonedError:  # the client has gone
-            status = status or 499
+            pass
         except Exception as error:
             if os.environ.get("RESRANK_DEBUG"):
                 raise
@@ -73,6 +75,7 @@ class Observed:
                 await respond(noting, 500, f"internal error: {type(error).__name__}; the server's log says where")
         finally:
             seconds, route = time.perf_counter() - started, _route(scope)
+            status = status or _GONE
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(route, method, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
@@ -147,11 +150,13 @@ class BodyLimit:
 
     :param app: what follows.
     :param limit: bytes.
+    :param timeout_s: seconds until all of it must have come.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, timeout_s: float) -> None:
         self._app = app
         self._limit = limit
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -168,23 +173,36 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._limit:
             await self._refuse(send, int(declared))
             return
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._limit:
-                await self._refuse(send, size)
-                return
-            more = message.get("more_body", False)
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                complete = await self._take_in(receive, parts)
+        except TimeoutError:
+            await respond(send, 408, f"the body: expected all of it within {self._timeout_s:g} seconds")
+            return
+        size = sum(map(len, parts))
+        if size > self._limit:
+            await self._refuse(send, size)
+        if size > self._limit or not complete:
+            return
         first: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
 
         async def replay() -> Message:
             return first.pop() if first else await receive()
 
         await self._app(scope, replay, send)
+
+    async def _take_in(self, receive: Receive, parts: list[bytes]) -> bool:
+        """Fill `parts`, up to the limit; whether the client has stayed."""
+        size, more = 0, True
+        while more and size <= self._limit:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return False
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+        return True
 
     async def _refuse(self, send: Send, size: int) -> None:
         await respond(send, 413, f"the body: expected at most {self._limit} bytes, got {size} or more")

@@ -54,8 +54,6 @@ class Workers:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._limits.timeout_s), work
         except TimeoutError:
             raise self._too_late() from None
-        except RuntimeError as error:
-            raise _understood(error) from error
         finally:
             work.abandon()
 
@@ -90,8 +88,6 @@ class Workers:
                 yield piece
         except TimeoutError:
             raise self._too_late() from None
-        except RuntimeError as error:
-            raise _understood(error) from error
         finally:
             work.abandon()
             future.cancel()
@@ -140,9 +136,3 @@ def _run(context: Context, work: Work, function: Callable[[], Result]) -> Result
         return function()
 
     return context.run(begin)
-
-
-def _understood(error: RuntimeError) -> Exception:
-    if str(error) == "the server is shutting down":
-        return ServingError(503, str(error))
-    return error

@@ -168,6 +168,18 @@ def test_a_bug_is_500_without_its_message(client, monkeypatch, caplog):
     assert SECRET not in caplog.text
 
 
+def test_an_error_of_the_model_is_500_too(client, monkeypatch, caplog):
+    from resrank_pipelines.serving.shared_engine import SharedEngine
+
+    def broken(*_, **__):
+        raise RuntimeError(SECRET)
+
+    for path, body in (("/v1/rerank", BODY), ("/v1/search", {"query": "a"}), ("/v1/ask", {"query": "a"})):
+        monkeypatch.setattr(SharedEngine, "rerank", broken)
+        assert message(client.post(path, json=body), 500).startswith("internal error: ")
+    assert SECRET not in caplog.text
+
+
 def test_neither_log_nor_metrics_nor_spans_hold_texts(client, caplog):
     tracer = LoggingTracer()
     tracing.enable_tracing(tracer)

@@ -142,11 +142,13 @@ def test_the_token_comes_from_the_environment(server):
 
 
 def test_half_a_request_holds_nobody_up(server):
-    running = server("--rerank-only").ready()
+    running = server("--rerank-only", "--timeout", "3").ready()
     host, port = running.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as half:
         half.sendall(b"POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert httpx.post(f"{running.url}/rerank", json={"query": "a", "documents": ["b"]}).status_code == 200
+        half.settimeout(30)
+        assert b"408" in half.recv(100)
 
 
 def test_a_model_that_is_not_there_ends_it_with_one_line(store):
