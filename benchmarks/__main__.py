@@ -21,7 +21,7 @@ from rich.console import Console
 from .architectures import TWINS
 from .settings import Settings
 
-BENCHMARKS = ("rerank", "indexing", "pipeline", "growth", "memory")
+BENCHMARKS = ("rerank", "indexing", "pipeline", "growth", "memory", "serving")
 OF_TWINS = ("rerank", "growth")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -54,7 +54,7 @@ def run(settings: Settings) -> Outcome:
         pipeline = load_pipeline("search", model=model, store={"path": f"{folder}/store"})
         retriever: Any = pipeline.get_component("retriever")
         passages = documents(60 if settings.quick else None, small=settings.quick)
-        _fill(retriever.document_store, model, passages)
+        fill(retriever.document_store, model, passages)
         pipeline.warm_up()
         try:
             samples, candidates = _measure(pipeline, settings.pick(20, 2))
@@ -63,7 +63,14 @@ def run(settings: Settings) -> Outcome:
     return _outcome(settings, samples, len(passages), candidates)
 
 
-def _fill(store: Any, model: dict[str, Any], passages: list[Document]) -> None:
+def fill(store: Any, model: dict[str, Any], passages: list[Document]) -> None:
+    """
+    Embed passages and write them.
+
+    :param store: an embedded store.
+    :param model: parameters of `ResRankModel`.
+    :param passages: documents with content.
+    """
     from haystack_integrations.common.resrank import ResRankModel
     from haystack_integrations.components.embedders.resrank import ResRankDocumentEmbedder
 

@@ -73,7 +73,7 @@ def test_states_environment_settings_and_sizes(report: dict[str, Any]):
     assert environment["date"].startswith("20")
     assert environment["versions"]["torch"]
     assert report["settings"]["quick"] is True
-    assert list(report["benchmarks"]) == ["rerank", "indexing", "pipeline", "growth", "memory"]
+    assert list(report["benchmarks"]) == ["rerank", "indexing", "pipeline", "growth", "memory", "serving"]
     assert report["failed"] == {}
     for benchmark in report["benchmarks"].values():
         assert benchmark["title"]
@@ -134,6 +134,15 @@ def test_memory(report: dict[str, Any]):
         assert_positive(row, "imports_mib", "peak_mib", "resident_mib")
         assert row["peak_mib"] >= row["imports_mib"]
     assert results["rerank"]["peak_mib"] > results["rerank"]["imports_mib"]
+
+
+def test_serving(report: dict[str, Any]):
+    results = report["benchmarks"]["serving"]["results"]
+    assert len(results) == 3
+    for load in results.values():
+        assert_positive(load, "many_over_one", "shared_over_unshared")
+        for kind in ("one", "many", "unshared"):
+            assert_positive(load[kind], "requests_per_s", "p50_ms", "p95_ms")
 
 
 def test_twin(twin_report: dict[str, Any]):
