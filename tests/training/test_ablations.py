@@ -70,6 +70,7 @@ def test_rows_that_leave_nothing_to_train_say_so(settings: Settings, tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_all_rows_are_measured_and_kept(settings: Settings, tmp_path: Path) -> None:
     told: list[str] = []
     rows = ablate(settings, tmp_path / "ablations", seeds=(0, 1), max_steps=1, told=told.append)

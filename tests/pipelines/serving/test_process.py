@@ -124,6 +124,7 @@ def test_requests_that_run_are_finished_after_sigterm(server):
         httpx.get(f"{running.url}/health")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_too(server):
     running = server("--rerank-only").ready()
     running.process.send_signal(signal.SIGINT)
@@ -132,6 +133,7 @@ def test_ctrl_c_ends_it_too(server):
     assert "interrupted" not in running.log
 
 
+@pytest.mark.slow
 def test_the_token_comes_from_the_environment(server):
     running = server("--rerank-only", RESRANK_API_KEY="a-token").ready()
     body = {"query": "a", "documents": ["b"]}
@@ -141,6 +143,7 @@ def test_the_token_comes_from_the_environment(server):
     assert "a-token" not in running.log
 
 
+@pytest.mark.slow
 def test_half_a_request_holds_nobody_up(server):
     running = server("--rerank-only", "--timeout", "3").ready()
     host, port = running.url.removeprefix("http://").split(":")
