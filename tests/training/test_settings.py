@@ -27,11 +27,12 @@ def _read(tmp_path: Path, text: str) -> Settings:
     return read_settings(path)
 
 
-@pytest.mark.parametrize("name", ["mini", "mini_encoder", "qwen3_0.6b", "qwen3_4b"])
+@pytest.mark.parametrize("name", ["mini", "mini_encoder", "mini_ablations", "qwen3_0.6b", "qwen3_4b"])
 def test_shipped_settings_load(name: str) -> None:
     settings = read_settings(settings_file(name))
     assert settings.stages
-    assert "resrank-train fit" in settings_file(name).read_text() or "torchrun" in settings_file(name).read_text()
+    text = settings_file(name).read_text()
+    assert "resrank-train fit" in text or "resrank-train ablate" in text or "torchrun" in text
 
 
 def test_the_large_ones_are_dual_stage_joint_and_in_paper_mode() -> None:
@@ -47,9 +48,8 @@ def test_the_large_ones_are_dual_stage_joint_and_in_paper_mode() -> None:
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"expected a file with settings, or one of mini, mini_encoder, qwen3_0\.6b, qwen3_4b"
-    ):
+    names = r"mini, mini_ablations, mini_encoder, qwen3_0\.6b, qwen3_4b"
+    with pytest.raises(FileNotFoundError, match=f"expected a file with settings, or one of {names}"):
         settings_file("maxi")
 
 
