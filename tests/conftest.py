@@ -25,6 +25,7 @@ import json
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qdrant_client
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
@@ -121,6 +123,35 @@ def data_folder() -> Path:
             pytest.fail("RESRANK_DATA must name the data folder in CI")
         pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
     return Path(folder)
+
+
+class _OpenClient(qdrant_client.QdrantClient):
+    """A client in Qdrant's local mode that all who ask for a client get; its documents are in it, so it stays open."""
+
+    def close(self, **_: Any) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture(params=["local", "server"])
+def qdrant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, qdrant_client.QdrantClient]:
+    """A URL and a client: Qdrant's local mode, whatever the URL, then the server that QDRANT_URL names."""
+    if request.param == "local":
+        client = _OpenClient(location=":memory:")
+        monkeypatch.setattr(qdrant_client, "QdrantClient", lambda **_: client)
+        return "http://localhost:6333", client
+    url = os.environ.get("QDRANT_URL")
+    if not url:
+        pytest.skip("set QDRANT_URL to a Qdrant server; tests make and delete collections of their own there")
+    return url, qdrant_client.QdrantClient(url=url, api_key=os.environ.get("QDRANT_API_KEY"), timeout=60)
+
+
+@pytest.fixture
+def collection(qdrant: tuple[str, qdrant_client.QdrantClient]) -> Iterator[str]:
+    """The name of a collection that is not there, and is deleted after the test."""
+    name = f"resrank-test-{uuid.uuid4().hex}"
+    yield name
+    if qdrant[1].collection_exists(name):
+        qdrant[1].delete_collection(name)
 
 
 @pytest.fixture(params=sorted(HOSTILE_TEXTS))

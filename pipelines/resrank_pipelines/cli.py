@@ -289,6 +289,62 @@ def serve(
 
 @app.command()
 @command
+def migrate(
+    *,
+    store: Store = Path(DEFAULT_STORE),
+    qdrant: Annotated[str, typer.Option("--qdrant", envvar="RESRANK_QDRANT_URL", help="URL of the Qdrant server.")],
+    collection: Annotated[str, typer.Option("--collection", help="To write to; made if it is not there.")] = "resrank",
+    into_existing: Annotated[
+        bool, typer.Option("--into-existing", help="Accept a collection that holds other documents as well.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """
+    Copy the store to a Qdrant server, and verify the copy. Started again, it goes on.
+    """
+    from .display import err, out, print_json, progress_display
+    from .migration import Migration
+
+    started = time.perf_counter()
+    with progress_display() as progress:
+        migration = Migration(store, qdrant, collection, progress=progress)
+        try:
+            report = migration.run(into_existing=into_existing, dry_run=dry_run)
+        finally:
+            migration.close()
+    seconds = time.perf_counter() - started
+    if as_json:
+        places = {"store": str(store), "qdrant": qdrant, "collection": collection, "dry_run": dry_run}
+        print_json({**asdict(report), **places, "seconds": round(seconds, 2)})
+    elif dry_run:
+        made = " (it would be made)" if report.created else ""
+        out.print(
+            f"Of {report.documents} passages, {report.written} would be written to the collection "
+            f"[cyan]{escape(collection)}[/]{made}; {report.unchanged} are there already."
+        )
+    else:
+        out.print(
+            f"[bold]{report.written}[/] passages written, {report.unchanged} were there already, in {seconds:.1f} s; "
+            f"the collection [cyan]{escape(collection)}[/] holds {report.total}."
+        )
+        if report.verified:
+            out.print(f"Verified: all {report.documents} are in the collection as they are in the store.")
+    if report.verified is not False:
+        return 0
+    expected = report.documents + report.others
+    if report.total != expected:
+        err.print(f"[red]the collection holds {report.total} documents, {expected} were expected[/]", soft_wrap=True)
+    for difference in report.differences:
+        err.print(f"[red]differs[/] {escape(difference['id'])}: {', '.join(difference['differs'])}", soft_wrap=True)
+    if report.differing > len(report.differences):
+        err.print(f"… and {report.differing - len(report.differences)} more")
+    err.print("Run the same command again to write these once more.")
+    return 1
+
+
+@app.command()
+@command
 def info(
     *,
     store: Store = Path(DEFAULT_STORE),

@@ -725,3 +725,20 @@ def test_metadata_summaries(make_store):
         "b": 1,
         "meta.f": 0,
     }
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_document_batches_read_everything_once(make_store, batch_size):
+    store = make_store()
+    assert list(store.document_batches()) == []
+    sparse = SparseEmbedding(indices=[1, 5], values=[0.5, 0.25])
+    store.write_documents([Document(id=f"{n}", embedding=[n, 0, 0, 1], sparse_embedding=sparse) for n in range(7)])
+    batches = list(store.document_batches(batch_size))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    documents = [document for batch in batches for document in batch]
+    assert sorted(documents, key=lambda document: document.id) == store.filter_documents()
+
+
+def test_document_batches_need_a_size(make_store):
+    with pytest.raises(ValueError, match="batch_size"):
+        make_store().document_batches(0)

@@ -194,13 +194,24 @@ class EdgeAccess:
     def _scroll(
         shard: SharedShard, wanted: edge.Filter | None, payload: list[str] | bool, vectors: list[str] | bool
     ) -> Iterator[edge.Record]:
+        for records in EdgeAccess._pages(shard, wanted, payload, vectors, _SCROLL_SIZE):
+            yield from records
+
+    @staticmethod
+    def _pages(
+        shard: SharedShard,
+        wanted: edge.Filter | None,
+        payload: list[str] | bool,
+        vectors: list[str] | bool,
+        size: int,
+    ) -> Iterator[list[edge.Record]]:
         offset: PointId | None = None
         while True:
             request = edge.ScrollRequest(
-                offset=offset, limit=_SCROLL_SIZE, filter=wanted, with_payload=payload, with_vector=vectors
+                offset=offset, limit=size, filter=wanted, with_payload=payload, with_vector=vectors
             )
             records, offset = shard.call(functools.partial(_scroll, request=request))
-            yield from records
+            yield records
             if offset is None:
                 return
 

@@ -2,6 +2,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import qdrant_edge as edge
@@ -211,6 +212,21 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         found = self._read(lambda shard: self._retrieve(shard, list(dict.fromkeys(points)), True, vectors or False))
         records = {record.id: record for record in found}
         return [converters.to_document(records[point]) for point in points if point in records]
+
+    def document_batches(self, batch_size: int = 256) -> Iterator[list[Document]]:
+        """
+        Read all documents with their vectors, a batch at a time: memory stays bounded whatever the store holds.
+
+        The order is that of the engine and the same each time. Documents written meanwhile may or may not be seen.
+
+        :param batch_size: Documents per batch; the last one may be smaller.
+        :returns: The batches, none of them empty.
+        :raises ValueError: If `batch_size` is not positive.
+        """
+        engine_config.check_positive_int("batch_size", batch_size)
+        shard = self._read(lambda opened: opened)
+        pages = self._pages(shard, None, True, True, batch_size)
+        return ([converters.to_document(record) for record in page] for page in pages if page)
 
     # --- Writing ------------------------------------------------------------------------------------------------------
 
