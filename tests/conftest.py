@@ -132,6 +132,15 @@ class _OpenClient(qdrant_client.QdrantClient):
         """Do nothing."""
 
 
+@pytest.fixture(scope="session")
+def qdrant_url() -> str:
+    """The server that QDRANT_URL names; its key is read from QDRANT_API_KEY."""
+    url = os.environ.get("QDRANT_URL")
+    if not url:
+        pytest.skip("set QDRANT_URL to a Qdrant server; tests make and delete collections of their own there")
+    return url
+
+
 @pytest.fixture(params=["local", "server"])
 def qdrant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, qdrant_client.QdrantClient]:
     """A URL and a client: Qdrant's local mode, whatever the URL, then the server that QDRANT_URL names."""
@@ -139,9 +148,7 @@ def qdrant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
         client = _OpenClient(location=":memory:")
         monkeypatch.setattr(qdrant_client, "QdrantClient", lambda **_: client)
         return "http://localhost:6333", client
-    url = os.environ.get("QDRANT_URL")
-    if not url:
-        pytest.skip("set QDRANT_URL to a Qdrant server; tests make and delete collections of their own there")
+    url = request.getfixturevalue("qdrant_url")
     return url, qdrant_client.QdrantClient(url=url, api_key=os.environ.get("QDRANT_API_KEY"), timeout=60)
 
 
