@@ -23,6 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
 import logging
+import shutil
 import threading
 import time
 import uuid
@@ -30,7 +31,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -123,6 +124,41 @@ def data_folder() -> Path:
             pytest.fail("RESRANK_DATA must name the data folder in CI")
         pytest.skip("set RESRANK_DATA to the folder with the BEIR collections")
     return Path(folder)
+
+
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("RESRANK_CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium: that of RESRANK_CHROMIUM, one on the PATH, or Playwright's own."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        _unavailable("no Python package playwright: pip install playwright")
+    named = os.environ.get("RESRANK_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=found, args=BROWSER_ARGUMENTS)
+        except Error as error:
+            _unavailable(f"no Chromium that starts, set RESRANK_CHROMIUM: {str(error).splitlines()[0]}")
+        yield started
+        started.close()
 
 
 class _OpenClient(qdrant_client.QdrantClient):

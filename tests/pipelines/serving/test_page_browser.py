@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,31 +25,7 @@ from resrank_pipelines.serving.settings import Limits
 from .conftest import listening
 
 EVIL = '<img src=x onerror="alert(1)"><script>alert(2)</script><b>bold</b> & 🚀 Paris is the capital'
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SIZES = {"wide": (1280, 900), "narrow": (360, 740)}
-
-
-def unavailable(reason):
-    if os.environ.get("RESRANK_CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        unavailable("no Python package playwright: pip install playwright")
-    named = os.environ.get("RESRANK_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        except Error as error:
-            unavailable(f"no Chromium that starts, set RESRANK_CHROMIUM: {str(error).splitlines()[0]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
