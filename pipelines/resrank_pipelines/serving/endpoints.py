@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from .errors import ServingError
@@ -40,10 +40,7 @@ class Endpoints:
         :returns: a `SearchResponse`.
         :raises ServingError: for what is over a limit.
         """
-        self._check(request.query)
-        top_k = self._top_k(request)
-        found, work = await self._workers.run(lambda: self._service.search(request.query, top_k, request.filters))
-        return {**found, **_told(work)}
+        return await self._answered(request, self._service.search)
 
     async def ask(self, request: AskRequest) -> dict[str, Any]:
         """
@@ -53,10 +50,7 @@ class Endpoints:
         :returns: an `AskResponse`.
         :raises ServingError: for what is over a limit.
         """
-        self._check(request.query)
-        top_k = self._top_k(request)
-        found, work = await self._workers.run(lambda: self._service.ask(request.query, top_k, request.filters))
-        return {**found, **_told(work)}
+        return await self._answered(request, self._service.ask)
 
     async def ask_in_pieces(self, request: AskRequest) -> AsyncIterator[str | dict[str, Any]]:
         """
@@ -87,13 +81,11 @@ class Endpoints:
         self._check(request.query)
         limits, documents = self._limits, request.documents
         if len(documents) > limits.documents:
-            msg = "documents"
-            raise _over(msg, f"at most {limits.documents}", str(len(documents)))
+            _refuse("documents", f"at most {limits.documents}", len(documents))
         texts = [document if isinstance(document, str) else document["text"] for document in documents]
         for position, text in enumerate(texts):
             if len(text) > limits.document_characters:
-                msg = f"document {position}"
-                raise _over(msg, f"at most {limits.document_characters} characters", str(len(text)))
+                _refuse(f"document {position}", f"at most {limits.document_characters} characters", len(text))
             _check_unicode(f"document {position}", text)
         ranked, work = await self._workers.run(lambda: self._service.rerank(request.query, texts))
         results = []
@@ -113,14 +105,21 @@ class Endpoints:
             },
         )
 
+    async def _answered(
+        self, request: SearchRequest | AskRequest, answer: Callable[[str, int, dict[str, Any] | None], dict[str, Any]]
+    ) -> dict[str, Any]:
+        self._check(request.query)
+        top_k = self._top_k(request)
+        found, work = await self._workers.run(lambda: answer(request.query, top_k, request.filters))
+        return {**found, **_told(work)}
+
     def _check(self, query: str) -> None:
         limits = self._limits
         if not query.strip():
             msg = "query: expected a question or keywords, got a blank text"
             raise ServingError(422, msg)
         if len(query) > limits.query_characters:
-            msg_0 = "query"
-            raise _over(msg_0, f"at most {limits.query_characters} characters", str(len(query)))
+            _refuse("query", f"at most {limits.query_characters} characters", len(query))
         _check_unicode("query", query)
 
     def _top_k(self, request: SearchRequest | AskRequest) -> int:
@@ -128,8 +127,7 @@ class Endpoints:
         if "top_k" not in request.model_fields_set:
             return min(request.top_k, most)
         if request.top_k > most:
-            msg = "top_k"
-            raise _over(msg, f"at most {most}", str(request.top_k))
+            _refuse("top_k", f"at most {most}", request.top_k)
         return request.top_k
 
 
@@ -137,8 +135,8 @@ def _told(work: Work) -> dict[str, Any]:
     return {"timings": work.timings(), "warnings": work.warnings}
 
 
-def _over(what: str, expected: str, got: str) -> ServingError:
-    return ServingError(422, f"{what}: expected {expected}, got {got}")
+def _refuse(what: str, expected: str, got: int) -> NoReturn:
+    raise ServingError(422, f"{what}: expected {expected}, got {got}")
 
 
 def _check_unicode(what: str, text: str) -> None:
