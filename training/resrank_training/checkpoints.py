@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ def last_whole(folder: Path) -> tuple[Path | None, dict[str, Any]]:
             return path, state
         shutil.rmtree(path)
     return None, {}
+
+
+def plain_settings(settings: Any, base: Path) -> dict[str, Any]:
+    """
+    Settings as they are kept beside the weights, without a path of this machine.
+
+    :param settings: a dataclass with `base`, as a user gave it.
+    :param base: the folder that this is.
+    :returns: plain values; a base that was given as a folder goes by the folder's name.
+    """
+    local = Path(settings.base).expanduser().is_dir()
+    return {**asdict(settings), "base": base.name if local else settings.base}
 
 
 def check_begun(done: Path, begun: Path, described: Mapping[str, Any], *, what: str, inputs: str) -> None:

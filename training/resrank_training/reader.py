@@ -21,7 +21,7 @@ import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
 
-from .checkpoints import check_begun, last_whole
+from .checkpoints import check_begun, last_whole, plain_settings
 from .lists import ListSet
 from .parts import set_dropout
 from .progress import TrainingProgress
@@ -378,9 +378,8 @@ def _arguments(out: Path, settings: ReaderSettings) -> TrainingArguments:
 def _describe(collections: Sequence[Answered], lists: Sequence[ListSet], settings: ReaderSettings) -> dict[str, Any]:
     """Everything that decides the weights; no path of this machine."""
     folder = resolve(settings.base)
-    local = Path(settings.base).expanduser().is_dir()
     return {
-        "settings": {**asdict(settings), "base": folder.name if local else settings.base},
+        "settings": plain_settings(settings, folder),
         "base_weights": weights_hash(str(folder)),
         "collections": [
             {"name": of.name, "split": of.split, "fingerprint": of.fingerprint, "answers": _digest(answers)}

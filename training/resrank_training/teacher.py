@@ -33,7 +33,7 @@ from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
 
-from .checkpoints import check_begun, last_whole
+from .checkpoints import check_begun, last_whole, plain_settings
 from .lists import ListSet
 from .parts import set_dropout
 
@@ -371,11 +371,9 @@ def _arguments(out: Path, settings: TeacherSettings) -> CrossEncoderTrainingArgu
 
 def _describe(sets: Sequence[ListSet], settings: TeacherSettings, folder: Path) -> dict[str, Any]:
     """Everything that decides the weights; no path of this machine."""
-    local = Path(settings.base).expanduser().is_dir()
     return {
         "settings": {
-            **asdict(settings),
-            "base": folder.name if local else settings.base,
+            **plain_settings(settings, folder),
             "dtype": Runtime.resolve(None, settings.dtype, "sdpa").dtype_name,
         },
         "base_weights": weights_hash(str(folder)),

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from resrank.backbone import UNUSED_PREFIX, load_backbone, load_tokenizer
+
+from .runs import base_config
 
 
 def is_language_model(folder: Path) -> bool:
@@ -23,11 +25,7 @@ def is_language_model(folder: Path) -> bool:
     :returns: whether its weights are those of a causal language model, by what its config says.
     :raises ValueError: when there is no config that can be read.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        msg = f"{folder} is no model folder ({error}): give a Hugging Face model with config.json"
-        raise ValueError(msg) from None
+    config = base_config(folder)
     causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
     encoder = hasattr(config, "is_decoder") and not config.is_decoder and config.model_type == "bert"
     return not encoder and bool(causal.intersection(config.architectures or ()))

@@ -16,10 +16,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from resrank.encoder import Encoder
 from resrank.runtime import Runtime
@@ -33,7 +32,7 @@ from .e2rank import RANK_NET_WEIGHT, Lengths, ListwiseExample, embedding_losses,
 from .embedder import embedder_from_encoder
 from .loop import Loop, run_loop
 from .orders import Unjudged, some_lists
-from .runs import PeerReport, PeerRun
+from .runs import PeerReport, PeerRun, base_config, check_settings
 
 EMBEDDING, RANKING = "Embedding", "Ranking"
 
@@ -77,22 +76,7 @@ class E2RankSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "embed_candidates"):
-            if getattr(self, name) < 2:
-                msg = f"{name} must be at least 2, got {getattr(self, name)}"
-                raise ValueError(msg)
-        if self.unjudged not in get_args(Unjudged):
-            msg = f"unjudged must be one of {', '.join(get_args(Unjudged))}, got {self.unjudged!r}"
-            raise ValueError(msg)
-        if self.embed_steps is not None and self.embed_steps < 0:
-            msg = f"embed_steps must be 0 or more, got {self.embed_steps}"
-            raise ValueError(msg)
-        for name, value in vars(self).items():
-            if name in ("base", "unjudged", "recompute", "embed_steps", "seed") or value is None:
-                continue
-            if not value > 0:
-                msg = f"{name} must be positive, got {value}"
-                raise ValueError(msg)
+        check_settings(self, at_least_two=["candidates", "embed_candidates"], may_be_zero="embed_steps")
 
     @property
     def system(self) -> str:
@@ -120,7 +104,7 @@ def fit_e2rank(sets: Sequence[ListSet], out: Path, settings: E2RankSettings, pro
         fit into the base's positions, or an unusable base.
     """
     base = resolve(settings.base)
-    adapts = _adapts(base)
+    adapts = bool(base_config(base).model_type == "bert")
     run = PeerRun(
         out,
         method="E2Rank",
@@ -170,15 +154,6 @@ def fit_e2rank(sets: Sequence[ListSet], out: Path, settings: E2RankSettings, pro
         )
     encoder.save(out)
     return run.finish(steps, losses, _card(adapts, settings))
-
-
-def _adapts(base: Path) -> bool:
-    try:
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        msg = f"{base} is no model folder ({error}): give a Hugging Face model with config.json"
-        raise ValueError(msg) from None
-    return bool(config.model_type == "bert")
 
 
 def _open(base: Path, adapts: bool, settings: E2RankSettings) -> Encoder:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from .loop import Loop
 from .orders import Unjudged, some_lists
 from .pe_rank import align, ranking_examples, train_ranking
 from .pe_rank_losses import alignment_loss
-from .runs import PeerReport, PeerRun
+from .runs import PeerReport, PeerRun, check_settings
 
 ALIGNING, RANKING = "Aligning", "Ranking"
 _ALIGNED, _RANKED = "align.pt", "rank.pt"
@@ -85,24 +85,10 @@ class PERankSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.candidates < 2:
-            msg = f"candidates must be at least 2, got {self.candidates}"
-            raise ValueError(msg)
-        if self.unjudged not in get_args(Unjudged):
-            msg = f"unjudged must be one of {', '.join(get_args(Unjudged))}, got {self.unjudged!r}"
-            raise ValueError(msg)
         if self.lora_rank < 0:
             msg = f"lora_rank must be positive, or 0 for all weights, got {self.lora_rank}"
             raise ValueError(msg)
-        if self.align_steps is not None and self.align_steps < 0:
-            msg = f"align_steps must be 0 or more, got {self.align_steps}"
-            raise ValueError(msg)
-        for name, value in vars(self).items():
-            if name in ("base", "unjudged", "lora_rank", "align_steps", "seed") or value is None:
-                continue
-            if not value > 0:
-                msg = f"{name} must be positive, got {value}"
-                raise ValueError(msg)
+        check_settings(self, at_least_two=["candidates"], may_be_zero="align_steps")
 
 
 def fit_pe_rank(

@@ -12,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from transformers import AutoConfig
 
 from resrank_evals.environment import describe_environment, weights_hash
 from resrank_evals.results import write_whole
 from resrank_pipelines.indexing import Progress
 from resrank_pipelines.information import package_version
-from resrank_training.checkpoints import check_begun
+from resrank_training.checkpoints import check_begun, plain_settings
 from resrank_training.lists import ListSet
+
+from .orders import Unjudged
 
 DONE = "training.json"
 LOG = "log.jsonl"
@@ -28,6 +32,7 @@ _BEGUN = "training.json.part"
 _WORK = "checkpoints"
 _PACKAGES = ("resrank", "torch", "transformers", "tokenizers")
 _LOGGED_EVERY = 10  # steps
+_MAY_BE_ZERO = ("lora_rank", "seed")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,48 @@ class PeerReport:
     lists: int
     first_loss: float
     last_loss: float
+
+
+def check_settings(settings: Any, *, at_least_two: Sequence[str], may_be_zero: str) -> None:
+    """
+    Check what the settings of all peers have.
+
+    :param settings: a dataclass with `unjudged`; its other numbers must be positive, or `None` for a default.
+    :param at_least_two: numbers below which there is nothing to rank.
+    :param may_be_zero: the steps of a stage that may be left out.
+    :raises ValueError: for a value that makes no sense.
+    """
+    for name in at_least_two:
+        if getattr(settings, name) < 2:
+            msg = f"{name} must be at least 2, got {getattr(settings, name)}"
+            raise ValueError(msg)
+    if settings.unjudged not in get_args(Unjudged):
+        msg = f"unjudged must be one of {', '.join(get_args(Unjudged))}, got {settings.unjudged!r}"
+        raise ValueError(msg)
+    for name, value in vars(settings).items():
+        if value is None or isinstance(value, (str, bool)) or name in _MAY_BE_ZERO:
+            continue
+        if name == may_be_zero and value < 0:
+            msg = f"{name} must be 0 or more, got {value}"
+            raise ValueError(msg)
+        if name != may_be_zero and not value > 0:
+            msg = f"{name} must be positive, got {value}"
+            raise ValueError(msg)
+
+
+def base_config(base: Path) -> Any:
+    """
+    Read what kind of model a base is.
+
+    :param base: folder of a Hugging Face model.
+    :returns: its config.
+    :raises ValueError: when there is none that can be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        msg = f"{base} is no model folder ({error}): give a Hugging Face model with config.json"
+        raise ValueError(msg) from None
 
 
 class PeerRun:
@@ -73,11 +120,10 @@ class PeerRun:
         facts: Mapping[str, Any],
         progress: Progress,
     ) -> None:
-        local = Path(settings.base).expanduser().is_dir()
         self.out, self._progress = out, progress
         self.described: dict[str, Any] = {
             "method": method,
-            "settings": {**asdict(settings), "base": base.name if local else settings.base},
+            "settings": plain_settings(settings, base),
             "base_weights": weights_hash(str(base)),
             **facts,
             "lists": [{"name": each.name, "digest": each.digest, "lists": len(each.lists)} for each in sets],
