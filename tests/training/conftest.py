@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModel
 
 from resrank.evidence import evidence_from_meta, fuse
 from resrank_evals.collection import Passage
@@ -57,6 +60,18 @@ def make_lists(passages: dict[str, Passage]) -> Callable[..., list[TrainingList]
         return lists
 
     return make
+
+
+@pytest.fixture(scope="session")
+def long_mini(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mini` with 512 positions: the prompts of peers need them."""
+    folder = tmp_path_factory.mktemp("bases") / "long-mini"
+    shutil.copytree(mini_encoder_folder, folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.max_position_embeddings, config.num_hidden_layers = 512, 2
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

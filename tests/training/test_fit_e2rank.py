@@ -19,7 +19,7 @@ import pytest
 import torch
 from haystack import Document
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 from typer.testing import CliRunner
 
 from resrank.runtime import Runtime
@@ -56,22 +56,10 @@ def stop_at(stage: str, step: int) -> Callable[[str, int, int], None]:
 
 
 @pytest.fixture(scope="module")
-def base(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`mini` with 512 positions: the prompts need them."""
-    folder = tmp_path_factory.mktemp("bases") / "long-mini"
-    shutil.copytree(mini_encoder_folder, folder)
-    config = AutoConfig.from_pretrained(folder)
-    config.max_position_embeddings, config.num_hidden_layers = 512, 2
-    torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def settings(base: Path) -> E2RankSettings:
+def settings(long_mini: Path) -> E2RankSettings:
     """Three steps of four queries, and ten of two lists of four."""
     return E2RankSettings(
-        base=str(base),
+        base=str(long_mini),
         candidates=4,
         max_length=8,
         max_query_length=12,
@@ -85,8 +73,8 @@ def settings(base: Path) -> E2RankSettings:
 
 
 @pytest.fixture
-def encoder(base: Path, tmp_path: Path) -> Any:
-    embedder_from_encoder(base, tmp_path / "embedder")
+def encoder(long_mini: Path, tmp_path: Path) -> Any:
+    embedder_from_encoder(long_mini, tmp_path / "embedder")
     return load_embedder(tmp_path / "embedder", Runtime.resolve("cpu", "float32", "sdpa"), "made")
 
 
@@ -194,13 +182,13 @@ def test_examples_of_lists():
 # ------------------------------------------------------------------------------------------------------------ embedder
 
 
-def test_an_embedder_of_an_encoder(base, encoder, tmp_path):
+def test_an_embedder_of_an_encoder(long_mini, encoder, tmp_path):
     tokenizer = encoder.tokenizer
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert end == len(AutoTokenizer.from_pretrained(base))
+    assert end == len(AutoTokenizer.from_pretrained(long_mini))
     embeddings = encoder.backbone.get_input_embeddings().weight
     assert torch.equal(embeddings[end], embeddings[tokenizer.sep_token_id])
-    old = AutoModel.from_pretrained(base, dtype=torch.float32)
+    old = AutoModel.from_pretrained(long_mini, dtype=torch.float32)
     assert torch.equal(embeddings[:end], old.get_input_embeddings().weight)
     written = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert written == "[CLS]hi"
@@ -320,11 +308,22 @@ def test_wrong_settings(changes, message):
 # ------------------------------------------------------------------------------------------------------------- command
 
 
-def test_command(list_folder, base, tmp_path, monkeypatch):
+def test_command(list_folder, long_mini, tmp_path, monkeypatch):
     list_folder("lists", count=4)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    small = ("--base", str(base), "--candidates", "3", "--max-length", "8", "--embed-steps", "0", "--batch-size", "2")
+    small = (
+        "--base",
+        str(long_mini),
+        "--candidates",
+        "3",
+        "--max-length",
+        "8",
+        "--embed-steps",
+        "0",
+        "--batch-size",
+        "2",
+    )
     runner = CliRunner()
     done = runner.invoke(cli.app, ["peer", "e2rank", "lists", "--out", "out", *small])
     assert done.exit_code == 0, done.output
@@ -334,7 +333,7 @@ def test_command(list_folder, base, tmp_path, monkeypatch):
     assert again.exit_code == 1
     assert "error: out holds a finished E2Rank: name another folder" in again.stderr
     long = runner.invoke(
-        cli.app, ["peer", "e2rank", "lists", "--out", "bad", "--base", str(base), "--max-length", "99"]
+        cli.app, ["peer", "e2rank", "lists", "--out", "bad", "--base", str(long_mini), "--max-length", "99"]
     )
     assert long.exit_code == 1
     assert "error: the prompt of 10 candidates has up to" in long.stderr

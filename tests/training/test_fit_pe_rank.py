@@ -44,29 +44,17 @@ def stop_at(stage: str, step: int) -> Callable[[str, int, int], None]:
 
 
 @pytest.fixture(scope="module")
-def base(mini_encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`mini` with 512 positions: the prompts need them."""
-    folder = tmp_path_factory.mktemp("bases") / "long-mini"
-    config = AutoConfig.from_pretrained(mini_encoder_folder)
-    config.max_position_embeddings, config.num_hidden_layers = 512, 2
-    torch.manual_seed(0)
-    AutoModel.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(mini_encoder_folder).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def causal(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def causal(long_mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("causal") / "model"
-    language_model_from_encoder(base, folder, seed=3)
+    language_model_from_encoder(long_mini, folder, seed=3)
     return folder
 
 
 @pytest.fixture(scope="module")
-def settings(base: Path) -> PERankSettings:
+def settings(long_mini: Path) -> PERankSettings:
     """Two steps, and ten of two lists of four."""
     return PERankSettings(
-        base=str(base),
+        base=str(long_mini),
         candidates=4,
         max_passage_length=2,
         max_query_length=6,
@@ -93,18 +81,18 @@ def same(one: Path, other: Path) -> bool:
 # ------------------------------------------------------------------------------------------- a language model of an encoder
 
 
-def test_nothing_is_missing_and_the_layers_are_the_encoders(base, causal):
+def test_nothing_is_missing_and_the_layers_are_the_encoders(long_mini, causal):
     model, report = AutoModelForCausalLM.from_pretrained(causal, dtype=torch.float32, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    encoder = AutoModel.from_pretrained(base, dtype=torch.float32).state_dict()
+    encoder = AutoModel.from_pretrained(long_mini, dtype=torch.float32).state_dict()
     for name, weight in model.base_model.state_dict().items():
         assert torch.equal(weight, encoder[name]), name
     assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
     tokenizer = AutoTokenizer.from_pretrained(causal)
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("[CLS]", "[SEP]")
     assert is_language_model(causal)
-    assert not is_language_model(base)
+    assert not is_language_model(long_mini)
 
 
 def test_it_attends_to_earlier_tokens_alone_and_a_cache_changes_nothing(causal):
@@ -121,12 +109,12 @@ def test_it_attends_to_earlier_tokens_alone_and_a_cache_changes_nothing(causal):
     torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=1e-5, rtol=1e-4)
 
 
-def test_fresh_weights_are_those_of_the_seed_and_draws_go_on(base, tmp_path):
+def test_fresh_weights_are_those_of_the_seed_and_draws_go_on(long_mini, tmp_path):
     torch.manual_seed(9)
     expected = torch.rand(3)
     torch.manual_seed(9)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        language_model_from_encoder(base, tmp_path / name, seed)
+        language_model_from_encoder(long_mini, tmp_path / name, seed)
     assert torch.equal(torch.rand(3), expected)
     transforms = [
         load_file(tmp_path / name / "model.safetensors")["cls.predictions.transform.dense.weight"] for name in "abc"
@@ -319,12 +307,21 @@ def test_wrong_settings(changes, message):
 # ------------------------------------------------------------------------------------------------------------- command
 
 
-def test_command(list_folder, tiny_mini_checkpoint, base, tmp_path, monkeypatch):
+def test_command(list_folder, tiny_mini_checkpoint, long_mini, tmp_path, monkeypatch):
     list_folder("lists", count=4)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     small = (
-        *("--base", str(base), "--model", str(tiny_mini_checkpoint), "--candidates", "3", "--max-passage-length", "2"),
+        *(
+            "--base",
+            str(long_mini),
+            "--model",
+            str(tiny_mini_checkpoint),
+            "--candidates",
+            "3",
+            "--max-passage-length",
+            "2",
+        ),
         *("--align-length", "6", "--align-steps", "1", "--batch-size", "2"),
     )
     runner = CliRunner()
