@@ -26,7 +26,7 @@ Order = Literal["given", "shuffled"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 _SWITCH = {"on": True, "off": False}
 # Rerankers of a model that is named with them, and their options.
-_PEERS = {"cross-encoder": ("pool",), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k", "length", "query")}
+_PEERS = {"cross-encoder": ("pool", "k"), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k", "length", "query")}
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,12 @@ class CrossEncoderSystem:
 
     :param model: name or folder of a sentence-transformers CrossEncoder.
     :param pool: whose candidates.
+    :param k: how many of them it reads; the others follow in the pool's order. `None` is all.
     """
 
     model: str
     pool: Pool = "rrf"
+    k: int | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +108,8 @@ class CrossEncoderSystem:
 
         :returns: model and pool.
         """
-        return _named("cross-encoder", self.model, pool=(self.pool, "rrf"))
+        k = "all" if self.k is None else str(self.k)
+        return _named("cross-encoder", self.model, pool=(self.pool, "rrf"), k=(k, "all"))
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,8 @@ def parse_system(text: str) -> System:
         options = _options(text, more, _PEERS[kind])
         pool: Pool = _choice(text, "pool", options.get("pool"), POOLS) or "rrf"
         if kind == "cross-encoder":
-            return CrossEncoderSystem(model, pool=pool)
+            k = options.get("k", "all")
+            return CrossEncoderSystem(model, pool=pool, k=None if k == "all" else _whole(text, "k", k, 1))
         if kind == "e2rank":
             query = options.get("query", "none")
             return E2RankSystem(
@@ -274,8 +278,9 @@ def parse_system(text: str) -> System:
         return PipelineSystem(text)
     msg = (
         f"unknown system {text!r}: expected bm25, dense, rrf, resrank[:pool=…,evidence=on|off,attention=…,order=…,"
-        "model=…], cross-encoder:MODEL[,pool=…], pe-rank:MODEL[,pool=…,window=20|none], "
-        "e2rank:MODEL[,pool=…,k=20,length=1024,query=none], run:FILE, or a pipeline's FILE.yaml"
+        "model=…], cross-encoder:MODEL[,pool=…,k=all], "
+        "pe-rank:MODEL[,pool=…,window=20|none], e2rank:MODEL[,pool=…,k=20,length=1024,query=none], "
+        "run:FILE, or a pipeline's FILE.yaml"
     )
     raise ValueError(msg)
 

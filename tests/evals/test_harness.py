@@ -32,7 +32,8 @@ from resrank_evals.peers.e2rank import E2RankRanker
 from resrank_evals.peers.pe_rank import PERankRanker
 from resrank_evals.peers.pe_rank_model import PERank, PERankConfig
 from resrank_evals.results import RESULT, RUN, folder_name, read_results
-from resrank_evals.systems import parse_system
+from resrank_evals.runners.cross_encoder import rank_by_cross_encoder
+from resrank_evals.systems import CrossEncoderSystem, parse_system
 from resrank_evals.trec import Run, read_run
 from resrank_pipelines import read_definition
 
@@ -365,6 +366,31 @@ def test_a_cross_encoder(measure, collection, cross_encoder_folder, tmp_path):
     assert measure(name)[name].kept
     BertForSequenceClassification.from_pretrained(cross_encoder_folder).half().save_pretrained(cross_encoder_folder)
     assert not measure(name)[name].kept, "trained anew in the same folder"
+
+
+def test_a_cross_encoder_that_reads_the_first_candidates(measure, collection, cross_encoder_folder, tmp_path):
+    name = f"cross-encoder:{cross_encoder_folder},pool=bm25"
+    every, first = (measure(each, "bm25")[each].result for each in (name, f"{name},k=3"))
+    assert 0 < first.tokens["pairs"] < every.tokens["pairs"]
+    pool = stored(tmp_path / "out", "bm25")
+    scored = stored(tmp_path / "out", name)
+    found = stored(tmp_path / "out", f"{name},k=3")
+    assert found.keys() == pool.keys()
+    for query_id, hits in found.items():
+        given = [id_ for id_, _ in pool[query_id]]
+        scores = dict(scored[query_id])
+        assert [id_ for id_, _ in hits] == [*sorted(given[:3], key=lambda id_: -scores[id_]), *given[3:]]
+        assert dict(hits[:3]) == pytest.approx({id_: scores[id_] for id_ in given[:3]}, abs=1e-4)
+
+
+def test_a_cross_encoder_runs_in_the_dtype_of_the_run(cross_encoder_folder, collection):
+    document = Document(id="a", content="Bread needs yeast.")
+    model = ResRankModel("resrank-mini", dtype="bfloat16", device="cpu")
+    ranking = rank_by_cross_encoder(
+        CrossEncoderSystem(str(cross_encoder_folder)), [("q", "bread?", [document])], 1, model, lambda *_: None
+    )
+    assert ranking.environment["dtype"] == "bfloat16"
+    assert [id_ for id_, _ in ranking.run["q"]] == ["a"]
 
 
 def candidates_of(collection: Collection, run: Run, query_id: str, passages: dict[str, list[float]]) -> list[Document]:

@@ -36,6 +36,7 @@ from resrank_evals.systems import (
         ),
         ("cross-encoder:org/name", CrossEncoderSystem("org/name")),
         ("cross-encoder:org/name,pool=bm25", CrossEncoderSystem("org/name", pool="bm25")),
+        ("cross-encoder:org/name,pool=bm25,k=30", CrossEncoderSystem("org/name", pool="bm25", k=30)),
         ("pe-rank:folder", PERankSystem("folder")),
         ("pe-rank:folder,pool=dense,window=8", PERankSystem("folder", pool="dense", window=8)),
         ("pe-rank:folder,window=none", PERankSystem("folder", window=None)),
@@ -53,6 +54,7 @@ def test_names_go_both_ways(text, system):
 
 def test_defaults_are_not_part_of_a_name():
     assert parse_system("resrank:pool=rrf,evidence=on,order=given").name == "resrank"
+    assert parse_system("cross-encoder:m,pool=rrf,k=all").name == "cross-encoder:m"
     assert parse_system("pe-rank:m,pool=rrf,window=20").name == "pe-rank:m"
     assert parse_system("e2rank:m,pool=rrf,k=20,length=1024,query=none").name == "e2rank:m"
 
@@ -85,6 +87,7 @@ def test_files(tmp_path):
         ("resrank:attention=free", "attention must be causal or order_free, got 'free'"),
         ("resrank:order=random", "order must be given or shuffled, got 'random'"),
         ("cross-encoder:m,pool=x", "pool must be bm25 or dense or rrf, got 'x'"),
+        ("cross-encoder:m,k=0", "k must be a number from 1 on, got '0'"),
         ("pe-rank:", "unknown system 'pe-rank:'"),
         ("pe-rank:m,k=3", "expected options pool=…, window=…, each once, got 'k=3'"),
         ("pe-rank:m,window=1", "window must be a number from 2 on, got '1'"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from haystack import Document
 
 from haystack_integrations.common.resrank import ResRankModel
+from resrank.runtime import Runtime
 from resrank_evals.systems import CrossEncoderSystem
 from resrank_evals.trec import Run
 
@@ -27,10 +28,12 @@ def rank_by_cross_encoder(
     """
     Rank with Haystack's `SentenceTransformersSimilarityRanker`.
 
+    Candidates beyond `k` follow in the pool's order, a whole score apart from each other.
+
     :param system: its options.
     :param lists: (query id, query, candidates as the first stage gave them).
     :param total: how many lists.
-    :param model: whose device it runs on.
+    :param model: whose device and dtype it takes.
     :param told: progress.
     :returns: the ranking.
     :raises ImportError: when the extra `evals` is not installed.
@@ -43,7 +46,7 @@ def rank_by_cross_encoder(
     pairs = 0
     warm = False
     for query_id, query, documents in lists:
-        plain = [Document(id=d.id, content=d.content, score=d.score) for d in documents]
+        plain = [Document(id=d.id, content=d.content, score=d.score) for d in documents[: system.k]]
         if plain and not warm:
             ranker.run(query=query, documents=plain[:_BATCH])
             warm = True
@@ -51,6 +54,7 @@ def rank_by_cross_encoder(
         ranked = ranker.run(query=query, documents=plain, top_k=max(1, len(plain)))["documents"]
         times.append((time.perf_counter() - started) * 1_000)
         run[query_id] = [(document.id, float(document.score or 0.0)) for document in ranked]
+        run[query_id] += _below(run[query_id], documents[len(plain) :])
         if plain:
             texts = [document.content or "" for document in plain]
             read = encoder.tokenizer([query] * len(texts), texts, truncation=True, max_length=encoder.max_seq_length)
@@ -59,10 +63,22 @@ def rank_by_cross_encoder(
     return Ranking(run, {"rerank": times}, {"pairs": pairs}, generated_tokens=0, environment=runs_as(encoder))
 
 
+def _below(ranked: list[tuple[str, float]], rest: list[Document]) -> list[tuple[str, float]]:
+    lowest = min((score for _, score in ranked), default=0.0)
+    return [(document.id, lowest - place) for place, document in enumerate(rest, start=1)]
+
+
 def _cross_encoder(name: str, model: ResRankModel) -> SentenceTransformersSimilarityRanker:
     try:
         from haystack_integrations.components.rankers.sentence_transformers import SentenceTransformersSimilarityRanker
     except ImportError as error:
         msg = "cross-encoder systems need sentence-transformers-haystack: pip install 'resrank[evals]'"
         raise ImportError(msg) from error
-    return SentenceTransformersSimilarityRanker(model=name, device=model.device, scale_score=False, batch_size=_BATCH)
+    device = None if model.device is None else model.device.to_torch_str()
+    return SentenceTransformersSimilarityRanker(
+        model=name,
+        device=model.device,
+        scale_score=False,
+        batch_size=_BATCH,
+        model_kwargs={"dtype": Runtime.resolve(device, model.dtype).dtype_name},
+    )
