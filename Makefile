@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint types bench eval eval-full mini reader peers ablations clean
+.PHONY: demo test test-slow lint types bench eval eval-peers eval-full mini reader peers ablations clean
 
 demo: $(VENV)/.demo
 	$(BIN)/resrank demo
@@ -22,22 +22,27 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy components evals model pipelines training
 
-# Collections: the BEIR folders in RESRANK_DATA (docs/data.md).
-# Those with gold answers are answered from as well, once the reader is there.
+# Collections: the BEIR folders in RESRANK_DATA (docs/data.md), or those that COLLECTIONS names.
+# Those with gold answers are answered from as well. The cross-encoder is that of `make peers`, once it is trained.
 READER := model/resrank/checkpoints/resrank-reader-mini
-ANSWERED := $(sort $(patsubst %/,%,$(dir $(wildcard $(RESRANK_DATA)/*/answers.jsonl*))))
-# And with them those of `make peers` that have been trained.
+COLLECTIONS ?=
+ANSWERED := $(sort $(patsubst %/,%,$(dir $(wildcard $(addsuffix /answers.jsonl*,$(or $(COLLECTIONS),$(wildcard $(RESRANK_DATA)/*)))))))
 MINI ?= .resrank/mini
+PEERS := $(MINI)/peers
 comma := ,
-PEER_SYSTEMS := $(if $(wildcard $(MINI)/peers/cross-encoder/teacher.json),-s cross-encoder:$(MINI)/peers/cross-encoder) \
-  $(if $(wildcard $(MINI)/peers/pe-rank/training.json),-s pe-rank:$(MINI)/peers/pe-rank$(comma)window=10) \
-  $(if $(wildcard $(MINI)/peers/e2rank/training.json),-s e2rank:$(MINI)/peers/e2rank$(comma)k=10$(comma)length=36$(comma)query=64)
+OURS := -s bm25 -s dense -s rrf -s resrank
+CROSS_ENCODER := $(if $(wildcard $(PEERS)/cross-encoder/teacher.json),-s cross-encoder:$(PEERS)/cross-encoder$(comma)k=30)
+EVAL := $(BIN)/resrank-eval ir $(COLLECTIONS) --queries 100 --duplicate-ids first $(OURS)
 eval: $(VENV)/.eval
-	$(BIN)/resrank-eval ir --queries 100 --duplicate-ids first $(if $(strip $(PEER_SYSTEMS)),-s bm25 -s dense -s rrf -s resrank $(PEER_SYSTEMS))
-	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first)
+	$(EVAL) $(CROSS_ENCODER)
+	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first $(OURS) $(CROSS_ENCODER))
+
+# All peers of `make peers`, every candidate read.
+eval-peers: $(VENV)/.eval
+	$(EVAL) -s cross-encoder:$(PEERS)/cross-encoder -s pe-rank:$(PEERS)/pe-rank,window=10 -s e2rank:$(PEERS)/e2rank,k=10,length=36,query=64
 
 eval-full: $(VENV)/.eval
-	$(BIN)/resrank-eval ir --duplicate-ids first --out .resrank/results-full
+	$(BIN)/resrank-eval ir $(COLLECTIONS) --duplicate-ids first --out .resrank/results-full
 
 # resrank-mini from all-MiniLM-L6-v2, on the train splits in RESRANK_DATA: about two hours on 2 cores. Started again, it goes on.
 TRAIN := $(BIN)/resrank-train
@@ -81,7 +86,6 @@ ablations: $(VENV)/.dev
 	$(TRAIN) ablate mini_ablations --out $(MINI)/ablations
 
 # What ResRank is compared with, trained on the lists of `make mini` (docs/training.md): about an hour and a half on 2 cores. Goes on, too.
-PEERS := $(MINI)/peers
 LEARN := $(addprefix $(LISTS)/train/,$(notdir $(QUESTIONS)))
 peers: $(VENV)/.dev
 	test -e $(PEERS)/cross-encoder/teacher.json || $(TRAIN) teacher $(LEARN) --out $(PEERS)/cross-encoder \
