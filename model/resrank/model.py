@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,13 @@ from .query_memory import QueryMemory
 from .reranker import Prompt, Reranker
 from .runtime import Runtime
 from .scoring import score_lists
+from .threads import BatchThreads
 from .windows import score_in_windows, window_sizes
 
 logger = logging.getLogger(__name__)
 
-# Slots and prompt tokens in one forward pass of rerank_batch, padding included.
-_RERANK_TOKENS = {"cpu": 4_096, "mps": 16_384, "cuda": 131_072}
+# Slots and prompt tokens in one forward pass of rerank_batch, padding included. A list of 100 fills a CPU.
+_RERANK_TOKENS = {"cpu": 256, "mps": 16_384, "cuda": 131_072}
 
 
 class ResRank:
@@ -426,15 +427,21 @@ class ResRank:
         evidence: Sequence[Evidence | None] | None = None,
         query_embeddings: Sequence[Any] | None = None,
         report: TruncationReport | None = None,
+        *,
+        tokens_per_batch: int | None = None,
     ) -> list[Float32Array]:
         """
         Rerank the candidates of several queries; lists share forward passes but never see each other.
+
+        On a CPU the passes of a small model run side by side, a thread each.
 
         :param queries: not blank.
         :param passage_embeddings: one (n_i, d) array-like a query; n_i may be 0.
         :param evidence: one a query.
         :param query_embeddings: one (d,) array-like a query; `None` encodes them.
         :param report: filled with query tokens that the reranker had to cut.
+        :param tokens_per_batch: slots and prompt tokens in one forward pass, padding included; `None` takes the
+            device's default. With 1 each list has a pass of its own, so that its scores do not depend on the others.
         :returns: one (n_i,) float32 array a query, as `rerank` gives it.
         :raises ValueError: as `rerank`, or when the lengths differ.
         :raises TypeError: when a query is not a string.
@@ -461,7 +468,7 @@ class ResRank:
                 )
                 for i, query in enumerate(queries)
             ]
-            return self._score_lists(lists, report)
+            return self._score_lists(lists, report, tokens_per_batch)
 
     def _encode(
         self,
@@ -504,7 +511,9 @@ class ResRank:
             )
         return vectors
 
-    def _score_lists(self, lists: list[CandidateList], report: TruncationReport | None) -> list[Float32Array]:
+    def _score_lists(
+        self, lists: list[CandidateList], report: TruncationReport | None, tokens_per_batch: int | None
+    ) -> list[Float32Array]:
         reranker, head = self.reranker, self.head
         prompts = [reranker.prompt(candidates.query) for candidates in lists]
         cut = [prompt.cut_tokens for prompt in prompts]
@@ -520,31 +529,47 @@ class ResRank:
         tensors = [candidates.tensors(head, self.runtime.device) for candidates in lists]
         scores: list[Float32Array] = [np.empty(0, dtype=np.float32) for _ in lists]
         together = []
-        for i, (candidates, prompt) in enumerate(zip(lists, prompts, strict=True)):
+        for i, (of, prompt) in enumerate(zip(tensors, prompts, strict=True)):
             capacity = reranker.capacity(prompt)
-            if 0 < len(candidates.passages) <= capacity:
-                together.append(i)
-            elif len(candidates.passages) > capacity:
-                prior = tensors[i].prior.cpu().numpy()
-
-                def score(rows: Any, prompt: Prompt = prompt, of: ListTensors = tensors[i]) -> Float32Array:
-                    return self._forward([prompt], [of.select(rows)])[0]
-
-                scores[i] = score_in_windows(prior, capacity, reranker.config.window_anchors, score)
-        budget = _RERANK_TOKENS.get(self.runtime.device.type, 16_384)
-        lengths = [prompts[i].tokens + len(lists[i].passages) for i in together]
-        for batch in token_budget_batches(lengths, budget):
-            rows = [together[b] for b in batch]
-            for row, result in zip(
-                rows, self._forward([prompts[r] for r in rows], [tensors[r] for r in rows]), strict=True
-            ):
-                scores[row] = result
+            if len(of.passages) > capacity:
+                scores[i] = self._in_windows(prompt, of, capacity)
+            elif len(of.passages):
+                together.append((i, prompt, of))
+        for i, found in self._together(together, tokens_per_batch):
+            scores[i] = found
         if reranker.config.attention == "order_free":
             return [_tie_equals(of, found) for of, found in zip(lists, scores, strict=True)]
         return scores
 
-    def _forward(self, prompts: list[Prompt], lists: list[ListTensors]) -> list[Float32Array]:
-        scores = score_lists(self.reranker, self.head, prompts, lists)
+    def _in_windows(self, prompt: Prompt, of: ListTensors, capacity: int) -> Float32Array:
+        reranker, head = self.reranker, self.head
+
+        def score(rows: Any) -> Float32Array:
+            return self._forward(reranker, head, [prompt], [of.select(rows)])[0]
+
+        return score_in_windows(of.prior.cpu().numpy(), capacity, reranker.config.window_anchors, score)
+
+    def _together(
+        self, lists: list[tuple[int, Prompt, ListTensors]], budget: int | None
+    ) -> Iterator[tuple[int, Float32Array]]:
+        """Score lists that fit into a pass; on a CPU passes run at once, a thread each."""
+        reranker, head = self.reranker, self.head  # the caller holds the lock: the threads must not ask for it
+        budget = budget or _RERANK_TOKENS.get(self.runtime.device.type, 16_384)
+        batches = token_budget_batches([prompt.tokens + len(of.passages) for _, prompt, of in lists], budget)
+
+        def forward(batch: Sequence[int]) -> list[Float32Array]:
+            return self._forward(reranker, head, [lists[b][1] for b in batch], [lists[b][2] for b in batch])
+
+        with BatchThreads(reranker.backbone) as threads:
+            for group in threads.groups(batches):
+                for batch, found in zip(group, threads.map(forward, group), strict=True):
+                    yield from zip([lists[b][0] for b in batch], found, strict=True)
+
+    @torch.inference_mode()  # here, too: it belongs to a thread
+    def _forward(
+        self, reranker: Reranker, head: Head, prompts: list[Prompt], lists: list[ListTensors]
+    ) -> list[Float32Array]:
+        scores = score_lists(reranker, head, prompts, lists)
         counts = [len(of.passages) for of in lists]
         found = [row[:count].cpu().numpy() for row, count in zip(scores, counts, strict=True)]
         if not all(np.isfinite(row).all() for row in found):

@@ -221,9 +221,24 @@ def test_many_lists_share_passes_within_the_token_budget(model: ResRank, unit_ve
     passes = count_passes(model)
     scores = model.rerank_batch(["bread"] * 120, [unit_vectors(30)] * 120)
     assert len(scores) == 120
-    assert 1 < len(passes) < 20
     assert sum(batch for batch, _ in passes) == 120
-    assert all(batch * length <= 4_096 for batch, length in passes)
+    assert all(batch * length <= 256 for batch, length in passes)
+    assert sum((batch + 1) * length <= 256 for batch, length in passes) <= 1, "all but the rest are full"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lists_in_passes_of_their_own_are_scored_as_alone(
+    tiny_mini_checkpoint, unit_vectors, count_passes, dtype: str
+) -> None:
+    model = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype=dtype)
+    names = [f"bread {'and water ' * (n % 5)}{n}" for n in range(9)]
+    lists, vectors = [unit_vectors(1 + 7 * n, seed=n) for n in range(9)], list(model.encode_queries(names))
+    passes = count_passes(model)
+    batch = model.rerank_batch(names, lists, query_embeddings=vectors, tokens_per_batch=1)
+    assert [rows for rows, _ in passes] == [1] * 9
+    for query, passages, vector, scores in zip(names, lists, vectors, batch, strict=True):
+        alone = model.rerank(query, passages, query_embedding=vector)
+        np.testing.assert_allclose(scores, alone, atol=1e-5, rtol=1e-5)
 
 
 # -------------------------------------------------------------------------------------------------------------- limits

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""The model as the components of a server see it: requests that come at once share its forward passes."""
+"""The model as the components of a server see it: what comes at once runs in shared forward passes, or side by side."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from haystack_integrations.common.resrank import ResRankModel
 from resrank import TruncationReport
@@ -31,6 +32,9 @@ _QUERY_TOKENS = {"cpu": 512, "mps": 4_096, "cuda": 16_384}
 _PASSES_A_TURN = 2
 _CHARACTERS_PER_TOKEN = 3  # for budgets: counted texts would be tokenised twice
 
+# Served weights do not change: nothing to look through for changes.
+_UNCHANGING = nn.Module()
+
 Observer = Callable[[str, int, int], None]
 TokenCounter = Callable[[str, int], None]
 
@@ -43,11 +47,14 @@ class SharedEngine:
     documents of several requests fill the passes of the encoder. Results are those of one request alone up to float
     rounding: padding and the number of rows change the last bits of float32 (docs/serving.md has figures).
 
+    Without sharing, each query and each list has a forward pass of its own; on a CPU those of several requests run side
+    by side, a thread each.
+
     Whatever is not here goes to the model itself.
 
     :param engine: the loaded model.
-    :param share: `False` runs each request by itself, under the model's lock.
-    :param observe_pass: told of each pass: lane, items, requests.
+    :param share: whether requests share forward passes.
+    :param observe_pass: told of each shared pass: lane, items, requests.
     :param count_tokens: told how many tokens were read: `query` or `passage`, and the number.
     """
 
@@ -64,15 +71,16 @@ class SharedEngine:
         self._queries = QueryMemory()
         self._guard = threading.Lock()
         device = engine.runtime.device.type
-        self._batcher: Batcher | None = None
+        self._alone = None if share else 1  # tokens of a pass: one text or list fills it
+        lanes = {
+            "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096)),
+            "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096)),
+        }
         if share:
             passages = TOKENS_PER_BATCH.get(device, 8_192) * _PASSES_A_TURN
-            lanes = {
-                "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096)),
-                "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096)),
-                "passages": Lane(self._encode_passages, passages),
-            }
-            self._batcher = Batcher(lanes, observe_pass)
+            lanes["passages"] = Lane(self._encode_passages, passages)
+        self._lanes = lanes
+        self._batcher = Batcher(lanes, observe_pass if share else None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -81,8 +89,7 @@ class SharedEngine:
         """
         Finish what waits, and let the worker go.
         """
-        if self._batcher is not None:
-            self._batcher.close()
+        self._batcher.close()
 
     def encode_queries(self, queries: Sequence[str], **_: Any) -> Any:
         """
@@ -156,22 +163,17 @@ class SharedEngine:
         work.check()
         if not items:
             return []
-        if self._batcher is not None:
-            return self._batcher.run(lane, items, costs, lambda: work.abandoned)
-        alone: dict[str, Callable[[list[Any]], Sequence[Any]]] = {
-            "queries": self._encode_queries,
-            "lists": self._score,
-            "passages": self._encode_passages,
-        }
-        return alone[lane](list(items))
+        if lane not in self._lanes:
+            return self._encode_passages(list(items))
+        return self._batcher.run(lane, items, costs, lambda: work.abandoned)
 
     def _remembered(self, query: str) -> Any:
         with self._guard:
-            return self._queries.get(query, self._engine.encoder)
+            return self._queries.get(query, _UNCHANGING)
 
     def _encode_queries(self, queries: list[str]) -> list[tuple[Any, int, int]]:
         unique, report = list(dict.fromkeys(queries)), TruncationReport()
-        vectors = self._engine.encode_queries(unique, report=report)
+        vectors = self._engine.encode_queries(unique, report=report, tokens_per_batch=self._alone)
         tokens = report.tokens_per_text or (0,) * len(unique)  # none were read of a query that the model remembers
         self._count("query", sum(tokens))
         found = dict(zip(unique, zip(vectors, report.cut_per_text, tokens, strict=True), strict=True))
@@ -186,7 +188,7 @@ class SharedEngine:
     def _score(self, lists: list[tuple[str, Any, Evidence | None, Any]]) -> list[tuple[Any, int]]:
         queries, passages, evidence, vectors = (list(column) for column in zip(*lists, strict=True))
         report = TruncationReport()
-        scores = self._engine.rerank_batch(queries, passages, evidence, vectors, report)
+        scores = self._engine.rerank_batch(queries, passages, evidence, vectors, report, tokens_per_batch=self._alone)
         return list(zip(scores, report.cut_per_text, strict=True))
 
 

@@ -58,6 +58,19 @@ def test_lists_of_many_requests_are_ranked_as_alone(model, corpus, queries, shar
         assert max(requests for _, _, requests in passes) > 1
 
 
+def test_without_sharing_bfloat16_depends_on_nobody(tiny_mini_checkpoint, corpus, queries):
+    model = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype="bfloat16")
+    engine = SharedEngine(model, share=False)
+    asked = [(f"{queries[n % 4]} {'indeed ' * (n % 5)}{n}", list(corpus[: 1 + n % 12])) for n in range(THREADS)]
+    expected = [model.rerank(query, model.encode_passages(texts)) for query, texts in asked]
+    model.forget_queries()
+    for _ in range(3):
+        found = at_once(lambda pair: engine.rerank(pair[0], engine.encode_passages(pair[1])), asked)
+        for mine, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+    engine.close()
+
+
 def test_a_pass_of_one_is_bitwise_that_of_the_model(model, corpus, queries):
     engine = SharedEngine(model)
     for query in queries:
