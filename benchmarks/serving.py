@@ -151,13 +151,14 @@ def _outcome(
 ) -> Outcome:
     results: dict[str, Any] = {}
     table = Table(title=f"{passages:,} passages in the store", title_justify="left")
-    for name in ("load", "clients", "requests/s", "latency p50 ms", "p95 ms"):
+    for name in ("load", "clients", "requests/s", "latency p50 ms", "mean ms", "p95 ms"):
         table.add_column(name, justify="left" if name in ("load", "clients") else "right")
     for name, kinds in measured.items():
         rows = {kind: _row(rounds) for kind, rounds in kinds.items()}
         ratios = {
             "many_over_one": _ratio(kinds["many"], kinds["one"]),
             "shared_over_unshared": _ratio(kinds["many"], kinds["unshared"]),
+            "p95_over_mean": rows["many"]["p95_ms"] / rows["many"]["mean_ms"],
         }
         results[name] = {**rows, **ratios}
         for kind, row in rows.items():
@@ -166,12 +167,14 @@ def _outcome(
                 _KINDS[kind],
                 f"{row['requests_per_s']:.1f}",
                 f"{row['p50_ms']:.0f}",
+                f"{row['mean_ms']:.0f}",
                 f"{row['p95_ms']:.0f}",
             )
         table.add_row(
             "",
             f"[bold]{CLIENTS} / one {ratios['many_over_one']:.2f}, "
             f"shared / not {ratios['shared_over_unshared']:.2f}[/]",
+            f"p95 / mean {ratios['p95_over_mean']:.2f}",
             "",
             "",
             "",
@@ -191,6 +194,7 @@ def _row(rounds: list[Any]) -> dict[str, float]:
     return {
         "requests_per_s": statistics.median(found["requests"] / found["seconds"] for found in rounds),
         "p50_ms": statistics.median(latencies),
+        "mean_ms": statistics.mean(latencies),
         "p95_ms": latencies[min(len(latencies) - 1, int(0.95 * len(latencies)))],
     }
 
