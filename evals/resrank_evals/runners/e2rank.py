@@ -42,21 +42,19 @@ def rank_by_e2rank(system: E2RankSystem, lists: Lists, total: int, model: ResRan
     )
     run: Run = {}
     times: dict[str, list[float]] = {"passages": [], "rerank": []}
-    tokens = {"prompt": 0, "passages": 0}
     warm = False
     try:
         ranker.warm_up()
         for query_id, query, documents in lists:
             if documents and not warm:
                 _rank(ranker, query, documents)
+                ranker.usage = E2RankUsage()  # what the warm-up read does not count
                 warm = True
-            ranker.usage = E2RankUsage()
             run[query_id], embedding_ms, ranking_ms = _rank(ranker, query, documents)
             times["passages"].append(embedding_ms)
             times["rerank"].append(ranking_ms)
-            tokens["prompt"] += ranker.usage.prompt_tokens
-            tokens["passages"] += ranker.usage.passage_tokens
             told(len(run), total)
+        tokens = {"prompt": ranker.usage.prompt_tokens, "passages": ranker.usage.passage_tokens}
         environment = runs_as(ranker._loaded())
     finally:
         ranker.close()
