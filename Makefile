@@ -31,15 +31,16 @@ MINI ?= .resrank/mini
 PEERS := $(MINI)/peers
 comma := ,
 OURS := -s bm25 -s dense -s rrf -s resrank
-CROSS_ENCODER := $(if $(wildcard $(PEERS)/cross-encoder/teacher.json),-s cross-encoder:$(PEERS)/cross-encoder$(comma)k=20)
+CROSS_ENCODER := $(if $(wildcard $(PEERS)/cross-encoder/teacher.json),-s cross-encoder:$(PEERS)/cross-encoder$(comma)depth=20)
 EVAL := $(BIN)/resrank-eval ir $(COLLECTIONS) --queries 100 --duplicate-ids first $(OURS)
 eval: $(VENV)/.eval
 	$(EVAL) $(CROSS_ENCODER)
 	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first $(OURS) $(CROSS_ENCODER))
 
-# All peers of `make peers`. The cross-encoder reads the first 20 candidates: a text takes two cores about 20 ms.
+# All peers of `make peers`. They read the first 20 candidates: a text takes two cores about 20 ms.
 eval-peers: $(VENV)/.eval
-	$(EVAL) -s cross-encoder:$(PEERS)/cross-encoder,k=20 -s pe-rank:$(PEERS)/pe-rank,window=10 -s e2rank:$(PEERS)/e2rank,k=10,length=36,query=64
+	$(EVAL) -s cross-encoder:$(PEERS)/cross-encoder,depth=20 -s pe-rank:$(PEERS)/pe-rank,depth=20,window=10 \
+	  -s e2rank:$(PEERS)/e2rank,depth=20,k=10,length=256,prompt=36,query=64
 
 eval-full: $(VENV)/.eval
 	$(BIN)/resrank-eval ir $(COLLECTIONS) --duplicate-ids first --out .resrank/results-full

@@ -29,8 +29,9 @@ DEFAULT_SYSTEMS = ("bm25", "dense", "rrf", "resrank")
 REPORT = "report.html"
 SYSTEMS_HELP = (
     "bm25, dense, rrf, resrank[:pool=bm25|dense|rrf,evidence=on|off,attention=causal|order_free,"
-    "order=given|shuffled,model=…], cross-encoder:MODEL[,pool=…,k=all], "
-    "pe-rank:MODEL[,pool=…,window=20|none], e2rank:MODEL[,pool=…,k=20,length=1024,query=none], "
+    "order=given|shuffled,model=…], cross-encoder:MODEL[,pool=…,depth=all], "
+    "pe-rank:MODEL[,pool=…,depth=all,window=20|none], "
+    "e2rank:MODEL[,pool=…,depth=all,k=20,length=1024,prompt=length,query=none], "
     "run:FILE, or a pipeline's FILE.yaml. Give it several times."
 )
 _EVERY_S = 5.0  # without a terminal each is a line

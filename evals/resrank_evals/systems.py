@@ -26,7 +26,11 @@ Order = Literal["given", "shuffled"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 _SWITCH = {"on": True, "off": False}
 # Rerankers of a model that is named with them, and their options.
-_PEERS = {"cross-encoder": ("pool", "k"), "pe-rank": ("pool", "window"), "e2rank": ("pool", "k", "length", "query")}
+_PEERS = {
+    "cross-encoder": ("pool", "depth"),
+    "pe-rank": ("pool", "depth", "window"),
+    "e2rank": ("pool", "depth", "k", "length", "prompt", "query"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,12 @@ class CrossEncoderSystem:
 
     :param model: name or folder of a sentence-transformers CrossEncoder.
     :param pool: whose candidates.
-    :param k: how many of them it reads; the others follow in the pool's order. `None` is all.
+    :param depth: how many of them it reads; the others follow in the pool's order. `None` is all.
     """
 
     model: str
     pool: Pool = "rrf"
-    k: int | None = None
+    depth: int | None = None
 
     @property
     def name(self) -> str:
@@ -108,8 +112,7 @@ class CrossEncoderSystem:
 
         :returns: model and pool.
         """
-        k = "all" if self.k is None else str(self.k)
-        return _named("cross-encoder", self.model, pool=(self.pool, "rrf"), k=(k, "all"))
+        return _named("cross-encoder", self.model, pool=(self.pool, "rrf"), depth=(_or(self.depth, "all"), "all"))
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,13 @@ class PERankSystem:
 
     :param model: folder of a model that was trained on vectors of the run's encoder.
     :param pool: whose candidates.
+    :param depth: how many of them it reads; the others follow in the pool's order. `None` is all.
     :param window: passages in one prompt, moved to the front by half of it; `None` takes all at once.
     """
 
     model: str
     pool: Pool = "rrf"
+    depth: int | None = None
     window: int | None = 20
 
     @property
@@ -133,8 +138,13 @@ class PERankSystem:
 
         :returns: model, and what differs from the default.
         """
-        window = "none" if self.window is None else str(self.window)
-        return _named("pe-rank", self.model, pool=(self.pool, "rrf"), window=(window, "20"))
+        return _named(
+            "pe-rank",
+            self.model,
+            pool=(self.pool, "rrf"),
+            depth=(_or(self.depth, "all"), "all"),
+            window=(_or(self.window, "none"), "20"),
+        )
 
 
 @dataclass(frozen=True)
@@ -144,15 +154,19 @@ class E2RankSystem:
 
     :param model: name or folder of an E2Rank model.
     :param pool: whose candidates.
+    :param depth: how many of them it reads; the others follow in the pool's order. `None` is all.
     :param k: how many of them the prompt holds.
     :param length: tokens of a passage's text.
+    :param prompt: tokens of it in the prompt; `None` is `length`.
     :param query: tokens of the query in the prompt; `None` cuts nothing.
     """
 
     model: str
     pool: Pool = "rrf"
+    depth: int | None = None
     k: int = 20
     length: int = 1024
+    prompt: int | None = None
     query: int | None = None
 
     @property
@@ -162,14 +176,15 @@ class E2RankSystem:
 
         :returns: model, and what differs from the default.
         """
-        query = "none" if self.query is None else str(self.query)
         return _named(
             "e2rank",
             self.model,
             pool=(self.pool, "rrf"),
+            depth=(_or(self.depth, "all"), "all"),
             k=(str(self.k), "20"),
             length=(str(self.length), "1024"),
-            query=(query, "none"),
+            prompt=(_or(self.prompt, "length"), "length"),
+            query=(_or(self.query, "none"), "none"),
         )
 
 
@@ -252,20 +267,21 @@ def parse_system(text: str) -> System:
         model, _, more = rest.partition(",")
         options = _options(text, more, _PEERS[kind])
         pool: Pool = _choice(text, "pool", options.get("pool"), POOLS) or "rrf"
+        depth = _whole_or(text, "depth", options, "all", 1)
         if kind == "cross-encoder":
-            k = options.get("k", "all")
-            return CrossEncoderSystem(model, pool=pool, k=None if k == "all" else _whole(text, "k", k, 1))
+            return CrossEncoderSystem(model, pool=pool, depth=depth)
         if kind == "e2rank":
-            query = options.get("query", "none")
             return E2RankSystem(
                 model,
                 pool=pool,
+                depth=depth,
                 k=_whole(text, "k", options.get("k", "20"), 1),
                 length=_whole(text, "length", options.get("length", "1024"), 1),
-                query=None if query == "none" else _whole(text, "query", query, 1),
+                prompt=_whole_or(text, "prompt", options, "length", 1),
+                query=_whole_or(text, "query", options, "none", 1),
             )
-        window = options.get("window", "20")
-        return PERankSystem(model, pool=pool, window=None if window == "none" else _whole(text, "window", window, 2))
+        options.setdefault("window", "20")
+        return PERankSystem(model, pool=pool, depth=depth, window=_whole_or(text, "window", options, "none", 2))
     if kind == "run" and rest:
         if "{collection}" not in rest and not Path(rest).is_file():
             msg = f"system {text!r}: there is no file {rest}"
@@ -278,8 +294,9 @@ def parse_system(text: str) -> System:
         return PipelineSystem(text)
     msg = (
         f"unknown system {text!r}: expected bm25, dense, rrf, resrank[:pool=…,evidence=on|off,attention=…,order=…,"
-        "model=…], cross-encoder:MODEL[,pool=…,k=all], "
-        "pe-rank:MODEL[,pool=…,window=20|none], e2rank:MODEL[,pool=…,k=20,length=1024,query=none], "
+        "model=…], cross-encoder:MODEL[,pool=…,depth=all], "
+        "pe-rank:MODEL[,pool=…,depth=all,window=20|none], "
+        "e2rank:MODEL[,pool=…,depth=all,k=20,length=1024,prompt=length,query=none], "
         "run:FILE, or a pipeline's FILE.yaml"
     )
     raise ValueError(msg)
@@ -299,6 +316,16 @@ def _named(kind: str, model: str, **options: tuple[str, str]) -> str:
     """`options` are (value, default) by name."""
     shown = [f"{name}={value}" for name, (value, default) in options.items() if value != default]
     return ",".join([f"{kind}:{model}", *shown])
+
+
+def _or(value: int | None, word: str) -> str:
+    return word if value is None else str(value)
+
+
+def _whole_or(text: str, name: str, options: dict[str, str], word: str, least: int) -> int | None:
+    """A number, or nothing for the word, which is also what is meant without the option."""
+    value = options.get(name, word)
+    return None if value == word else _whole(text, name, value, least)
 
 
 def _whole(text: str, name: str, value: str, least: int) -> int:

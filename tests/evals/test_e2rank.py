@@ -212,6 +212,22 @@ def test_long_passages_are_cut_in_both_places_counted_and_told(make, embed, fold
     assert exact.usage.truncation.truncated == 0
 
 
+def test_passages_may_be_shorter_in_the_prompt_than_embedded(make, embed, folder, documents):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    read = [tokenizer(d.content, add_special_tokens=False)["input_ids"] for d in documents]
+    ranker = make(listwise_k=4, max_prompt_length=5)
+    found = scores(ranker, documents)
+    lost = tuple(max(0, len(tokens) - 5) for tokens in read[:4])
+    assert ranker.usage.prompt_truncation.cut_per_text == lost
+    assert min(lost) > 0
+    assert ranker.usage.truncation.truncated == 0
+    short = [tokenizer.decode(tokens[:5]) for tokens in read[:4]]
+    ranker.max_prompt_length = None
+    query = ranker._enriched_query(ranker._loaded(), QUERY, short)  # nothing is left to cut
+    vectors = ranker.encode_passages([d.content for d in documents])
+    assert found == pytest.approx(dict(zip(ids(documents), (vectors @ query).tolist(), strict=True)), abs=1e-5)
+
+
 def test_no_character_is_cut_in_two(make, embed):
     ranker = make(max_length=6)  # an emoji is four tokens of one byte
     found = scores(ranker, [Document(id="a", content="🚀🚀🚀")])

@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -370,11 +371,11 @@ def test_a_cross_encoder(measure, collection, cross_encoder_folder, tmp_path):
 
 def test_a_cross_encoder_that_reads_the_first_candidates(measure, collection, cross_encoder_folder, tmp_path):
     name = f"cross-encoder:{cross_encoder_folder},pool=bm25"
-    every, first = (measure(each, "bm25")[each].result for each in (name, f"{name},k=3"))
+    every, first = (measure(each, "bm25")[each].result for each in (name, f"{name},depth=3"))
     assert 0 < first.tokens["pairs"] < every.tokens["pairs"]
     pool = stored(tmp_path / "out", "bm25")
     scored = stored(tmp_path / "out", name)
-    found = stored(tmp_path / "out", f"{name},k=3")
+    found = stored(tmp_path / "out", f"{name},depth=3")
     assert found.keys() == pool.keys()
     for query_id, hits in found.items():
         given = [id_ for id_, _ in pool[query_id]]
@@ -414,7 +415,7 @@ def pe_rank(
     return model, dict(zip(ids, rows.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("option", [("", [20]), (",window=8", [8, 8, 8, 8]), (",window=none", [20])])
+@pytest.mark.parametrize("option", [("", [20]), (",window=8", [8, 8, 8, 8]), (",window=none", [20]), (",depth=7", [7])])
 def test_pe_rank(measure, collection, pe_rank, option, tmp_path):
     option, prompts = option
     model, passages = pe_rank
@@ -426,8 +427,10 @@ def test_pe_rank(measure, collection, pe_rank, option, tmp_path):
     lengths = []
     for query_id, hits in stored(tmp_path / "out", name).items():
         query = collection.queries[query_id]
-        expected = plain.run(query=query, documents=candidates_of(collection, pool, query_id, passages))["documents"]
-        assert [(id_, score) for id_, score in hits] == [(d.id, pytest.approx(d.score)) for d in expected]
+        candidates = candidates_of(collection, pool, query_id, passages)
+        expected = plain.run(query=query, documents=candidates[: system.depth])["documents"]
+        assert hits[: len(expected)] == [(d.id, pytest.approx(d.score)) for d in expected]
+        assert [id_ for id_, _ in hits[len(expected) :]] == [d.id for d in candidates[len(expected) :]]
         lengths.append(sum(len(ids) for size in prompts for ids in model.prompt(query, size)))
     result = found[name]
     slots = sum(prompts)
@@ -471,6 +474,25 @@ def test_e2rank(measure, collection, qwen_encoder_folder, tmp_path):
     assert list(result.latency) == ["first stage", "passages", "rerank", "total"]
     assert result.environment["dtype"] == "float32"
     assert measure(name)[name].kept
+
+
+def test_e2rank_of_the_first_candidates(measure, collection, qwen_encoder_folder, tmp_path):
+    folder = tmp_path / "e2rank"
+    shutil.copytree(qwen_encoder_folder, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}\nassistant:"
+    tokenizer.save_pretrained(folder)
+    name = f"e2rank:{folder},pool=bm25,depth=4,k=3,length=9,prompt=5"
+    measure("bm25", name)
+    options = {"listwise_k": 3, "max_length": 9, "max_prompt_length": 5, "top_k": None}
+    plain = E2RankRanker(model=str(folder), **options, device="cpu", dtype="float32")
+    pool = stored(tmp_path / "out", "bm25")
+    for query_id, hits in stored(tmp_path / "out", name).items():
+        documents = candidates_of(collection, pool, query_id, dict.fromkeys(collection.passages))
+        expected = plain.run(query=collection.queries[query_id], documents=documents[:4])["documents"]
+        assert [id_ for id_, _ in hits] == [d.id for d in (*expected, *documents[4:])]
+        assert [score for _, score in hits[:4]] == pytest.approx([d.score for d in expected], abs=1e-5)
+        assert all(above[1] > below[1] for above, below in pairwise(hits[3:]))
 
 
 def test_haystacks_own_evaluators(measure, collection, tmp_path):

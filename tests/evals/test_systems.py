@@ -36,13 +36,18 @@ from resrank_evals.systems import (
         ),
         ("cross-encoder:org/name", CrossEncoderSystem("org/name")),
         ("cross-encoder:org/name,pool=bm25", CrossEncoderSystem("org/name", pool="bm25")),
-        ("cross-encoder:org/name,pool=bm25,k=30", CrossEncoderSystem("org/name", pool="bm25", k=30)),
+        ("cross-encoder:org/name,pool=bm25,depth=30", CrossEncoderSystem("org/name", pool="bm25", depth=30)),
         ("pe-rank:folder", PERankSystem("folder")),
         ("pe-rank:folder,pool=dense,window=8", PERankSystem("folder", pool="dense", window=8)),
         ("pe-rank:folder,window=none", PERankSystem("folder", window=None)),
         ("e2rank:org/name", E2RankSystem("org/name")),
         ("e2rank:org/name,pool=bm25,k=5", E2RankSystem("org/name", pool="bm25", k=5)),
         ("e2rank:folder,k=10,length=36,query=64", E2RankSystem("folder", k=10, length=36, query=64)),
+        (
+            "e2rank:folder,depth=20,k=10,length=256,prompt=36",
+            E2RankSystem("folder", depth=20, k=10, length=256, prompt=36),
+        ),
+        ("pe-rank:folder,depth=20,window=8", PERankSystem("folder", depth=20, window=8)),
     ],
 )
 def test_names_go_both_ways(text, system):
@@ -54,9 +59,9 @@ def test_names_go_both_ways(text, system):
 
 def test_defaults_are_not_part_of_a_name():
     assert parse_system("resrank:pool=rrf,evidence=on,order=given").name == "resrank"
-    assert parse_system("cross-encoder:m,pool=rrf,k=all").name == "cross-encoder:m"
+    assert parse_system("cross-encoder:m,pool=rrf,depth=all").name == "cross-encoder:m"
     assert parse_system("pe-rank:m,pool=rrf,window=20").name == "pe-rank:m"
-    assert parse_system("e2rank:m,pool=rrf,k=20,length=1024,query=none").name == "e2rank:m"
+    assert parse_system("e2rank:m,pool=rrf,k=20,length=1024,prompt=length,depth=all,query=none").name == "e2rank:m"
 
 
 def test_files(tmp_path):
@@ -87,16 +92,19 @@ def test_files(tmp_path):
         ("resrank:attention=free", "attention must be causal or order_free, got 'free'"),
         ("resrank:order=random", "order must be given or shuffled, got 'random'"),
         ("cross-encoder:m,pool=x", "pool must be bm25 or dense or rrf, got 'x'"),
-        ("cross-encoder:m,k=0", "k must be a number from 1 on, got '0'"),
+        ("cross-encoder:m,depth=0", "depth must be a number from 1 on, got '0'"),
         ("pe-rank:", "unknown system 'pe-rank:'"),
-        ("pe-rank:m,k=3", "expected options pool=…, window=…, each once, got 'k=3'"),
+        ("pe-rank:m,k=3", "expected options pool=…, depth=…, window=…, each once, got 'k=3'"),
         ("pe-rank:m,window=1", "window must be a number from 2 on, got '1'"),
         ("pe-rank:m,window=all", "window must be a number from 2 on, got 'all'"),
         ("e2rank:m,k=0", "k must be a number from 1 on, got '0'"),
         ("e2rank:m,k=²", "k must be a number from 1 on, got '²'"),
         ("e2rank:m,length=long", "length must be a number from 1 on, got 'long'"),
         ("e2rank:m,query=0", "query must be a number from 1 on, got '0'"),
-        ("e2rank:m,window=none", "expected options pool=…, k=…, length=…, query=…, each once, got 'window=none'"),
+        (
+            "e2rank:m,window=none",
+            "expected options pool=…, depth=…, k=…, length=…, prompt=…, query=…, each once, got 'window=none'",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(text, message):

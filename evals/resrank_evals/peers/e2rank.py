@@ -66,6 +66,7 @@ class E2RankUsage:
     :param passage_tokens: of passages' own embeddings.
     :param generated_tokens: always 0.
     :param truncation: passages that were longer than `max_length`; one that is in the prompt and embedded counts once.
+    :param prompt_truncation: passages in the prompt that were, cut to `max_length`, longer than `max_prompt_length`.
     :param cut_query_tokens: of queries that were longer than `max_query_length`.
     """
 
@@ -74,6 +75,7 @@ class E2RankUsage:
     passage_tokens: int = 0
     generated_tokens: int = 0
     truncation: TruncationReport = field(default_factory=TruncationReport)
+    prompt_truncation: TruncationReport = field(default_factory=TruncationReport)
     cut_query_tokens: int = 0
 
 
@@ -102,6 +104,7 @@ class E2RankRanker:
         revision: str | None = None,
         listwise_k: int = 20,
         max_length: int = 1024,
+        max_prompt_length: int | None = None,
         max_query_length: int | None = None,
         instruction: str = INSTRUCTION,
         top_k: int | None = 10,
@@ -118,6 +121,8 @@ class E2RankRanker:
         :param revision: of a hub id.
         :param listwise_k: how many candidates' texts the prompt holds, in the order in which they come.
         :param max_length: tokens of a passage's text, in the prompt and embedded; longer ones are cut and counted.
+        :param max_prompt_length: tokens of a passage's text in the prompt, for models with few positions; the rest is
+            cut and counted. `None` is `max_length`, as published.
         :param max_query_length: tokens of the query in the prompt; the rest is cut and counted. `None` cuts nothing.
         :param instruction: the prompt's first line, without the colon.
         :param top_k: how many documents to return; `None` returns all.
@@ -133,6 +138,8 @@ class E2RankRanker:
         numbers = {"listwise_k": listwise_k, "max_length": max_length}
         if tokens_per_batch is not None:
             numbers["tokens_per_batch"] = tokens_per_batch
+        if max_prompt_length is not None:
+            numbers["max_prompt_length"] = max_prompt_length
         if max_query_length is not None:
             numbers["max_query_length"] = max_query_length
         for name, value in numbers.items():
@@ -143,6 +150,7 @@ class E2RankRanker:
         self.revision = revision
         self.listwise_k = listwise_k
         self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
         self.max_query_length = max_query_length
         self.instruction = instruction
         self.top_k = top_k
@@ -250,6 +258,9 @@ class E2RankRanker:
         return kept
 
     def _enriched_query(self, encoder: Encoder, query: str, texts: Sequence[str]) -> Float32Array:
+        if self.max_prompt_length is not None:
+            texts, lost = cut_texts(encoder.tokenizer, texts, self.max_prompt_length)
+            self.usage.prompt_truncation.add(lost)
         if self.max_query_length is not None:
             (query,), (cut,) = cut_texts(encoder.tokenizer, [query], self.max_query_length)
             self.usage.cut_query_tokens += cut
@@ -258,7 +269,7 @@ class E2RankRanker:
         if len(ids) > limit:
             msg = (
                 f"the prompt of {len(texts)} candidates has {len(ids)} tokens, more than the {limit} that {self.model} "
-                "reads: lower listwise_k, max_length or max_query_length"
+                "reads: lower listwise_k, max_prompt_length or max_query_length"
             )
             raise ValueError(msg)
         self.usage.prompt_tokens += len(ids)

@@ -14,7 +14,7 @@ from resrank.runtime import Runtime
 from resrank_evals.systems import CrossEncoderSystem
 from resrank_evals.trec import Run
 
-from .ranking import Lists, Ranking, Told, runs_as
+from .ranking import Lists, Ranking, Told, followed_by, runs_as
 
 if TYPE_CHECKING:
     from haystack_integrations.components.rankers.sentence_transformers import SentenceTransformersSimilarityRanker
@@ -27,8 +27,6 @@ def rank_by_cross_encoder(
 ) -> Ranking:
     """
     Rank with Haystack's `SentenceTransformersSimilarityRanker`.
-
-    Candidates beyond `k` follow in the pool's order, a whole score apart from each other.
 
     :param system: its options.
     :param lists: (query id, query, candidates as the first stage gave them).
@@ -46,26 +44,21 @@ def rank_by_cross_encoder(
     pairs = 0
     warm = False
     for query_id, query, documents in lists:
-        plain = [Document(id=d.id, content=d.content, score=d.score) for d in documents[: system.k]]
+        plain = [Document(id=d.id, content=d.content, score=d.score) for d in documents[: system.depth]]
         if plain and not warm:
             ranker.run(query=query, documents=plain[:_BATCH])
             warm = True
         started = time.perf_counter()
         ranked = ranker.run(query=query, documents=plain, top_k=max(1, len(plain)))["documents"]
         times.append((time.perf_counter() - started) * 1_000)
-        run[query_id] = [(document.id, float(document.score or 0.0)) for document in ranked]
-        run[query_id] += _below(run[query_id], documents[len(plain) :])
+        scored = [(document.id, float(document.score or 0.0)) for document in ranked]
+        run[query_id] = followed_by(scored, documents[len(plain) :])
         if plain:
             texts = [document.content or "" for document in plain]
             read = encoder.tokenizer([query] * len(texts), texts, truncation=True, max_length=encoder.max_seq_length)
             pairs += sum(map(len, read["input_ids"]))
         told(len(times), total)
     return Ranking(run, {"rerank": times}, {"pairs": pairs}, generated_tokens=0, environment=runs_as(encoder))
-
-
-def _below(ranked: list[tuple[str, float]], rest: list[Document]) -> list[tuple[str, float]]:
-    lowest = min((score for _, score in ranked), default=0.0)
-    return [(document.id, lowest - place) for place, document in enumerate(rest, start=1)]
 
 
 def _cross_encoder(name: str, model: ResRankModel) -> SentenceTransformersSimilarityRanker:

@@ -13,7 +13,7 @@ from resrank_evals.peers.e2rank import E2RankRanker, E2RankUsage
 from resrank_evals.systems import E2RankSystem
 from resrank_evals.trec import Run
 
-from .ranking import Lists, Ranking, Told, runs_as
+from .ranking import Lists, Ranking, Told, followed_by, runs_as
 
 
 def rank_by_e2rank(system: E2RankSystem, lists: Lists, total: int, model: ResRankModel, told: Told) -> Ranking:
@@ -34,6 +34,7 @@ def rank_by_e2rank(system: E2RankSystem, lists: Lists, total: int, model: ResRan
         model=system.model,
         listwise_k=system.k,
         max_length=system.length,
+        max_prompt_length=system.prompt,
         max_query_length=system.query,
         top_k=None,
         use_stored_embeddings=True,
@@ -45,12 +46,14 @@ def rank_by_e2rank(system: E2RankSystem, lists: Lists, total: int, model: ResRan
     warm = False
     try:
         ranker.warm_up()
-        for query_id, query, documents in lists:
+        for query_id, query, candidates in lists:
+            documents = candidates[: system.depth]
             if documents and not warm:
                 _rank(ranker, query, documents)
                 ranker.usage = E2RankUsage()  # what the warm-up read does not count
                 warm = True
-            run[query_id], embedding_ms, ranking_ms = _rank(ranker, query, documents)
+            scored, embedding_ms, ranking_ms = _rank(ranker, query, documents)
+            run[query_id] = followed_by(scored, candidates[len(documents) :])
             times["passages"].append(embedding_ms)
             times["rerank"].append(ranking_ms)
             told(len(run), total)

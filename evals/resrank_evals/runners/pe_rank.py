@@ -11,7 +11,7 @@ from resrank_evals.peers.pe_rank import PERankRanker
 from resrank_evals.systems import PERankSystem
 from resrank_evals.trec import Run
 
-from .ranking import Lists, Ranking, Told, runs_as
+from .ranking import Lists, Ranking, Told, followed_by, runs_as
 
 
 def rank_by_pe_rank(system: PERankSystem, lists: Lists, total: int, model: ResRankModel, told: Told) -> Ranking:
@@ -36,14 +36,16 @@ def rank_by_pe_rank(system: PERankSystem, lists: Lists, total: int, model: ResRa
     times: list[float] = []
     tokens = {"prompt": 0, "slots": 0}
     warm = False
-    for query_id, query, documents in lists:
+    for query_id, query, candidates in lists:
+        documents = candidates[: system.depth]
         if documents and not warm:
             ranker.run(query=query, documents=documents)
             warm = True
         started = time.perf_counter()
         ranked = ranker.run(query=query, documents=documents)["documents"]
         times.append((time.perf_counter() - started) * 1_000)
-        run[query_id] = [(document.id, float(document.score or 0.0)) for document in ranked]
+        scored = [(document.id, float(document.score or 0.0)) for document in ranked]
+        run[query_id] = followed_by(scored, candidates[len(documents) :])
         usage = ranker.last_usage
         tokens["prompt"] += usage.prompt_tokens - usage.generated_tokens
         tokens["slots"] += usage.generated_tokens  # every slot of a prompt is decoded once

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,18 @@ def runs_as(module: Any) -> dict[str, Any]:
     dtype = next(module.parameters()).dtype
     attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
     return {"dtype": str(dtype).removeprefix("torch."), "attn_implementation": attention}
+
+
+def followed_by(ranked: list[tuple[str, float]], rest: Sequence[Document]) -> list[tuple[str, float]]:
+    """
+    Put candidates that a system did not read behind those that it ranked.
+
+    :param ranked: (passage id, score).
+    :param rest: in the order that they keep.
+    :returns: all; the others' scores go down by 1 from the lowest.
+    """
+    lowest = min((score for _, score in ranked), default=0.0)
+    return [*ranked, *((document.id, lowest - place) for place, document in enumerate(rest, start=1))]
 
 
 def check_ids(run: Run, collection: Collection, where: str) -> None:
