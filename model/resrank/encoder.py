@@ -157,16 +157,21 @@ class Encoder(nn.Module):
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return nn.functional.normalize(pool(hidden, attention_mask, self.pooling).float(), dim=-1)
 
-    def tokenize(self, texts: Sequence[str], *, is_query: bool) -> tuple[list[list[int]], list[int]]:
+    def tokenize(
+        self, texts: Sequence[str], *, is_query: bool, max_tokens: int | None = None
+    ) -> tuple[list[list[int]], list[int]]:
         """
         Prompt, tokenise and cut.
 
         :param texts: queries or passages.
         :param is_query: which prompt and limit to use.
+        :param max_tokens: a lower limit, prompt included, special tokens not.
         :returns: the token ids of each text, and how many tokens were cut off each.
         """
         prompt = self.query_prompt if is_query else self.passage_prompt
         limit = self.max_query_length if is_query else self.max_length
+        if max_tokens is not None:
+            limit = min(limit, max_tokens + self.tokenizer.num_special_tokens_to_add(pair=False))
         return tokenize_counting(self.tokenizer, [prompt + text for text in texts], limit)
 
     def encode(
@@ -174,6 +179,7 @@ class Encoder(nn.Module):
         texts: Sequence[str],
         *,
         is_query: bool,
+        max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
         progress_bar: bool = False,
         report: TruncationReport | None = None,
@@ -184,6 +190,7 @@ class Encoder(nn.Module):
 
         :param texts: any number of queries or passages.
         :param is_query: which prompt and length limit to use.
+        :param max_tokens: a lower limit, prompt included, special tokens not.
         :param tokens_per_batch: padded tokens in one forward pass; `None` takes the device's default. It is halved and
             tried again when a GPU runs out of memory.
         :param progress_bar: show one when the work takes over two seconds.
@@ -194,7 +201,7 @@ class Encoder(nn.Module):
         """
         held = lock if lock is not None else nullcontext()
         with held:
-            ids, cut = self.tokenize(texts, is_query=is_query)
+            ids, cut = self.tokenize(texts, is_query=is_query, max_tokens=max_tokens)
         if report is not None:
             report.add(cut, [len(tokens) for tokens in ids])
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)

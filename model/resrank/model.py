@@ -375,6 +375,7 @@ class ResRank:
         self,
         passages: Sequence[str],
         *,
+        max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
         progress_bar: bool = False,
         report: TruncationReport | None = None,
@@ -383,14 +384,22 @@ class ResRank:
         Encode passages.
 
         :param passages: a list of texts.
+        :param max_tokens: cut passages after so many tokens (the encoder's prompt counts, its special tokens do not);
+            more than the encoder reads changes nothing. For vectors that are not stored: those of an index must all be
+            made alike.
         :param tokens_per_batch: padded tokens in one forward pass; `None` takes the device's default.
         :param progress_bar: show one when it takes over two seconds.
         :param report: filled with what was cut; without one, a warning is logged when anything was.
         :returns: (n, d) float32 unit vectors.
         :raises TypeError: when it is not a list of strings.
-        :raises ValueError: when a text is not valid Unicode (a lone surrogate).
+        :raises ValueError: when a text is not valid Unicode (a lone surrogate), or `max_tokens` is not positive.
         """
-        return self._encode(passages, "passages", tokens_per_batch, report, progress_bar=progress_bar)
+        if max_tokens is not None and max_tokens <= 0:
+            msg = f"max_tokens must be positive, got {max_tokens}"
+            raise ValueError(msg)
+        return self._encode(
+            passages, "passages", tokens_per_batch, report, progress_bar=progress_bar, max_tokens=max_tokens
+        )
 
     def rerank(
         self,
@@ -478,6 +487,7 @@ class ResRank:
         report: TruncationReport | None,
         *,
         progress_bar: bool,
+        max_tokens: int | None = None,
     ) -> Float32Array:
         _check_texts(texts, kind)
         counted = report if report is not None else TruncationReport()
@@ -492,6 +502,7 @@ class ResRank:
             vectors = self.encoder.encode(
                 texts,
                 is_query=is_query,
+                max_tokens=max_tokens,
                 tokens_per_batch=tokens_per_batch,
                 progress_bar=progress_bar,
                 report=counted,
@@ -501,12 +512,13 @@ class ResRank:
                 with self._lock:
                     self._queries.put(texts[0], vectors[0], counted.cut_per_text[0])
         if report is None and counted.truncated:
+            limit = self.encoder.max_query_length if is_query else self.encoder.max_length
             logger.warning(
                 "%d of %d %s were longer than %d tokens and were cut (%d tokens in all)",
                 counted.truncated,
                 counted.texts,
                 kind,
-                self.encoder.max_query_length if is_query else self.encoder.max_length,
+                limit if max_tokens is None else min(limit, max_tokens),
                 counted.cut_tokens,
             )
         return vectors

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from resrank import ResRank
+from resrank import ResRank, TruncationReport
 from resrank.candidates import as_vectors
 from resrank.checkpoint import Checkpoint
 from resrank.evidence import Evidence, evidence_from_meta, fuse
@@ -436,3 +436,21 @@ def test_a_lone_surrogate_is_refused(model: ResRank, unit_vectors) -> None:
         model.rerank("bread \ud800", unit_vectors(2))
     with pytest.raises(ValueError, match="passages: the text at position 1 is not valid Unicode"):
         model.encode_passages(["bread", "\udfff"])
+
+
+def test_passages_are_cut_after_as_many_tokens_as_asked(tiny_model: Callable[..., ResRank], corpus) -> None:
+    model = tiny_model()
+    tokenizer = model.encoder.tokenizer
+    report = TruncationReport()
+    vectors = model.encode_passages(corpus, max_tokens=4, report=report)
+    assert report.truncated == len(corpus)
+    special = tokenizer.num_special_tokens_to_add(pair=False)
+    assert set(report.tokens_per_text) == {4 + special}
+    prefixes = []
+    for text in corpus:
+        end = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"][3][1]
+        prefixes.append(text[:end])
+    np.testing.assert_allclose(vectors, model.encode_passages(prefixes), atol=1e-5)
+    np.testing.assert_array_equal(model.encode_passages(corpus, max_tokens=10_000), model.encode_passages(corpus))
+    with pytest.raises(ValueError, match="max_tokens must be positive, got 0"):
+        model.encode_passages(corpus, max_tokens=0)

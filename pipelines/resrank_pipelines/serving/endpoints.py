@@ -17,6 +17,9 @@ from .settings import Limits
 from .work import Work
 from .workers import Workers
 
+# Of fields that nobody knows, in a warning.
+_NAMES, _NAME_CHARACTERS = 5, 40
+
 
 class Endpoints:
     """
@@ -82,16 +85,19 @@ class Endpoints:
         limits, documents = self._limits, request.documents
         if len(documents) > limits.documents:
             _refuse("documents", f"at most {limits.documents}", len(documents))
-        texts = [document if isinstance(document, str) else document["text"] for document in documents]
+        texts = [_text(document, request.rank_fields) for document in documents]
         for position, text in enumerate(texts):
             if len(text) > limits.document_characters:
                 _refuse(f"document {position}", f"at most {limits.document_characters} characters", len(text))
             _check_unicode(f"document {position}", text)
-        ranked, work = await self._workers.run(lambda: self._service.rerank(request.query, texts))
+        most = request.max_tokens_per_doc
+        ranked, work = await self._workers.run(lambda: self._service.rerank(request.query, texts, most))
         results = []
         for index, score in list(zip(ranked.order, ranked.scores, strict=True))[: request.top_n]:
             sent = {"text": texts[index]} if request.return_documents else None
             results.append(RerankResult(index=index, relevance_score=score, document=sent))
+        if request.model_extra:
+            work.warn(f"fields that this server does not know were ignored: {_names(request.model_extra)}")
         told = _told(work)
         return RerankResponse(
             id=str(uuid4()),
@@ -133,6 +139,17 @@ class Endpoints:
 
 def _told(work: Work) -> dict[str, Any]:
     return {"timings": work.timings(), "warnings": work.warnings}
+
+
+def _text(document: str | dict[str, Any], fields: list[str] | None) -> str:
+    if isinstance(document, str):
+        return document
+    return "\n".join(document[field] for field in fields or ["text"] if field in document)
+
+
+def _names(fields: dict[str, Any]) -> str:
+    shown = [name[:_NAME_CHARACTERS] for name in list(fields)[:_NAMES]]
+    return ", ".join(shown) + (", …" if len(fields) > _NAMES else "")
 
 
 def _refuse(what: str, expected: str, got: int) -> NoReturn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 from pydantic.config import JsonDict
 
 _QUESTION = "how do I reset my password"
@@ -25,18 +25,31 @@ _RESULT: JsonDict = {
 _TIMINGS: JsonDict = {"total_ms": 48.1, "encode_ms": 12.0, "rank_ms": 24.5, "other_ms": 11.6}
 
 
-def _documents(value: Any) -> Any:
+def _documents(value: Any, info: ValidationInfo) -> Any:
     # The first that is wrong is told, not each of a million.
     if not isinstance(value, list):
         msg = f"expected a list of strings or of objects with a text, got {_kind(value)}"
         raise ValueError(msg)
+    fields = info.data.get("rank_fields")
     for position, document in enumerate(value):
+        if fields and isinstance(document, dict):
+            _check_fields(position, document, fields)
+            continue
         text = document.get("text") if isinstance(document, dict) else document
         if not isinstance(text, str):
             found = f"an object whose text is {_kind(text)}" if isinstance(document, dict) else _kind(document)
             msg = f"document {position}: expected a string or an object with a string as its text, got {found}"
             raise ValueError(msg)
     return value
+
+
+def _check_fields(position: int, document: dict[str, Any], fields: list[str]) -> None:
+    named = [document[field] for field in fields if field in document]
+    odd = next((value for value in named if not isinstance(value, str)), None)
+    if not named or odd is not None:
+        found = f"one that is {_kind(odd)}" if named else "none of them"
+        msg = f"document {position}: expected a string in at least one of the fields of rank_fields, got {found}"
+        raise ValueError(msg)
 
 
 def _kind(value: Any) -> str:
@@ -47,7 +60,7 @@ def _kind(value: Any) -> str:
 _TEXT_OR_OBJECT = {
     "anyOf": [
         {"type": "string"},
-        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        {"type": "object", "properties": {"text": {"type": "string"}}},
     ]
 }
 Documents = Annotated[
@@ -85,12 +98,12 @@ class AskRequest(_Request):
 
 class RerankRequest(BaseModel):
     """
-    Texts to rank, as clients of Cohere's and Jina's rerank APIs send them; their other fields are accepted and ignored.
+    Texts to rank, as clients of Cohere's and Jina's rerank APIs send them; other fields are ignored, with a warning.
     """
 
     model_config = ConfigDict(
         strict=True,
-        extra="ignore",
+        extra="allow",
         json_schema_extra={
             "examples": [
                 {
@@ -103,10 +116,25 @@ class RerankRequest(BaseModel):
         },
     )
     query: str = Field(description="A question or keywords; not blank.")
-    documents: Documents = Field(description="Strings, or objects with a `text`.")
+    rank_fields: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Which fields of documents that are objects to rank by: their values, in this order, a line each. "
+        "By default `text`.",
+    )
+    documents: Documents = Field(description="Strings, or objects with a `text` or the fields of `rank_fields`.")
     top_n: int | None = Field(default=None, ge=1, description="How many results; all by default.")
     return_documents: bool = Field(default=False, description="Send each result's document back.")
+    max_tokens_per_doc: int | None = Field(
+        default=None,
+        ge=1,
+        description="Cut documents after so many tokens. A model that reads fewer cuts them earlier, with a warning.",
+    )
     model: str | None = Field(default=None, description="Accepted and ignored: a server has one model.")
+    max_chunks_per_doc: int | None = Field(
+        default=None, description="Accepted and ignored: a document is read as one piece."
+    )
+    priority: int | None = Field(default=None, description="Accepted and ignored: requests are served as they come.")
 
 
 class Timings(BaseModel):

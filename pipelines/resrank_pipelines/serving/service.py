@@ -172,12 +172,13 @@ class Service:
             "results": read,
         }
 
-    def rerank(self, query: str, documents: Sequence[str]) -> Reranked:
+    def rerank(self, query: str, documents: Sequence[str], max_tokens: int | None = None) -> Reranked:
         """
         Rank texts against a query, without a store: they are encoded now and ranked in one list, without evidence.
 
         :param query: not blank.
         :param documents: texts; may be empty.
+        :param max_tokens: cut them after so many tokens; `None` after as many as the encoder reads.
         :returns: all of them, best first, equal ones in the order that they came in.
         """
         engine = self._engine
@@ -186,7 +187,7 @@ class Service:
         if not documents:
             return Reranked([], [])
         with _span("rerank") as span:
-            raw = engine.rerank(query, engine.encode_passages(list(documents))).tolist()
+            raw = engine.rerank(query, engine.encode_passages(list(documents), max_tokens)).tolist()
             self._count("rerank", span)
         order = sorted(range(len(raw)), key=lambda i: (-raw[i], i))
         return Reranked(order, [scaled_score(raw[i], engine.config.mode) for i in order])

@@ -114,20 +114,23 @@ class SharedEngine:
             work.warn(f"the query is longer than the {limit} tokens that the encoder takes and was cut")
         return np.stack([value[0] for query in queries if (value := found[query]) is not None])
 
-    def encode_passages(self, passages: Sequence[str], **_: Any) -> Any:
+    def encode_passages(self, passages: Sequence[str], max_tokens: int | None = None, **_: Any) -> Any:
         """
         Encode passages, in the passes of other requests' passages.
 
         :param passages: a list of texts.
+        :param max_tokens: cut passages after so many tokens; `None` after as many as the encoder reads.
         :returns: (n, d) float32 unit vectors.
         """
         work = current.get() or Work()
         limit = self._engine.encoder.max_length
         with work.timed("encode"):
-            results = self._run("passages", passages, [_tokens(text, limit) for text in passages], work)
+            items = [(text, max_tokens) for text in passages]
+            results = self._run("passages", items, [_tokens(text, limit) for text in passages], work)
         work.tokens += sum(tokens for _vector, _cut, tokens in results)
         cut = sum(1 for _vector, lost, _tokens in results if lost)
         if cut:
+            limit = limit if max_tokens is None else min(limit, max_tokens)
             work.warn(f"{cut} of {len(passages)} documents are longer than {limit} tokens and were cut")
         return np.stack([vector for vector, _cut, _tokens in results])
 
@@ -179,11 +182,17 @@ class SharedEngine:
         found = dict(zip(unique, zip(vectors, report.cut_per_text, tokens, strict=True), strict=True))
         return [found[query] for query in queries]
 
-    def _encode_passages(self, passages: list[str]) -> list[tuple[Any, int, int]]:
-        report = TruncationReport()
-        vectors = self._engine.encode_passages(passages, report=report)
-        self._count("passage", sum(report.tokens_per_text))
-        return list(zip(vectors, report.cut_per_text, report.tokens_per_text, strict=True))
+    def _encode_passages(self, items: list[tuple[str, int | None]]) -> list[tuple[Any, int, int]]:
+        found: list[Any] = [None] * len(items)
+        for limit in dict.fromkeys(each for _, each in items):
+            places = [place for place, (_, each) in enumerate(items) if each == limit]
+            texts, report = [items[place][0] for place in places], TruncationReport()
+            vectors = self._engine.encode_passages(texts, max_tokens=limit, report=report)
+            self._count("passage", sum(report.tokens_per_text))
+            encoded = zip(vectors, report.cut_per_text, report.tokens_per_text, strict=True)
+            for place, each in zip(places, encoded, strict=True):
+                found[place] = each
+        return found
 
     def _score(self, lists: list[tuple[str, Any, Evidence | None, Any]]) -> list[tuple[Any, int]]:
         queries, passages, evidence, vectors = (list(column) for column in zip(*lists, strict=True))

@@ -49,6 +49,19 @@ def test_coheres_second_client(address, corpus, expected):
     assert [result.index for result in found.results] == [index for index, _ in expected]
 
 
+def test_what_coheres_clients_ask_for_is_done(address, corpus):
+    cohere = pytest.importorskip("cohere")
+    client, second = (kind(api_key="a-token", base_url=address) for kind in (cohere.Client, cohere.ClientV2))
+    documents = [{"title": "Bread", "snippet": text} for text in corpus]
+    found = client.rerank(query=QUERY, documents=documents, rank_fields=["snippet", "title"], max_chunks_per_doc=10)
+    texts = [f"{text}\nBread" for text in corpus]
+    expected = second.rerank(model="m", query=QUERY, documents=texts)
+    assert [result.index for result in found.results] == [result.index for result in expected.results]
+    assert found.meta.warnings == []
+    cut = second.rerank(model="m", query=QUERY, documents=texts, max_tokens_per_doc=2)
+    assert cut.meta.warnings == ["12 of 12 documents are longer than 2 tokens and were cut"]
+
+
 def test_coheres_client_understands_what_is_refused(address, corpus):
     cohere = pytest.importorskip("cohere")
     from cohere.core.api_error import ApiError

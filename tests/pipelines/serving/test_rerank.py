@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,12 +41,58 @@ def test_results_are_those_of_the_model(client, model, corpus, path):
 
 def test_top_n_and_documents(client, corpus):
     documents = [*corpus[:3], {"text": corpus[3], "title": "x", "score": 1.5}]
-    asked = {"query": QUERY, "documents": documents, "top_n": 2, "return_documents": True, "max_tokens_per_doc": 9}
+    asked = {"query": QUERY, "documents": documents, "top_n": 2, "return_documents": True}
     body = client.post("/v1/rerank", json=asked).json()
     assert len(body["results"]) == 2
     for result in body["results"]:
         assert result["document"] == {"text": corpus[result["index"]]}
     assert len(client.post("/v1/rerank", json={**asked, "top_n": 500}).json()["results"]) == 4
+
+
+def test_documents_are_cut_after_as_many_tokens_as_the_client_says(client, model, corpus):
+    long = [f"{text} {corpus[0]}" for text in corpus]
+    body = {"query": QUERY, "documents": long, "max_tokens_per_doc": 5}
+    answer = client.post("/v1/rerank", json=body).json()
+    ids = [model.encoder.tokenizer(text)["input_ids"] for text in long]
+    cut = [model.encoder.tokenizer.decode(each[1:6]) for each in ids]
+    expected = model.rerank(QUERY, model.encode_passages(cut))
+    assert [result["index"] for result in answer["results"]] == expected.argsort(kind="stable")[::-1].tolist()
+    assert answer["meta"]["warnings"] == ["12 of 12 documents are longer than 5 tokens and were cut"]
+    assert answer["usage"]["total_tokens"] < 12 * (5 + 2) + 20
+    whole = client.post("/v1/rerank", json={**body, "max_tokens_per_doc": 10**30}).json()
+    assert whole["results"] == client.post("/v1/rerank", json={"query": QUERY, "documents": long}).json()["results"]
+
+
+def test_requests_with_different_limits_share_passes(client, corpus):
+    bodies = [{"query": QUERY, "documents": list(corpus), "max_tokens_per_doc": 1 + n % 4} for n in range(16)]
+
+    def order(body):
+        return [result["index"] for result in client.post("/v1/rerank", json=body).json()["results"]]
+
+    alone = [order(body) for body in bodies]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(order, bodies)) == alone
+    assert len(set(map(tuple, alone))) > 1
+
+
+def test_the_fields_to_rank_by(client, corpus):
+    documents = [{"title": corpus[n], "body": corpus[-1 - n], "year": "2026"} for n in range(4)]
+    body = {"query": QUERY, "rank_fields": ["title", "none", "body"], "return_documents": True}
+    found = client.post("/v1/rerank", json={**body, "documents": [*documents, corpus[5]]}).json()["results"]
+    texts = [*(f"{document['title']}\n{document['body']}" for document in documents), corpus[5]]
+    assert found == client.post("/v1/rerank", json={**body, "rank_fields": None, "documents": texts}).json()["results"]
+    assert {result["document"]["text"] for result in found} == set(texts)
+
+
+def test_fields_that_nobody_knows_are_told(client):
+    body = {"query": "a", "documents": ["b"], "relevant_spans": {"k": 1}, "truncation": None, "é" + "x" * 60: 1}
+    answer = client.post("/v1/rerank", json=body).json()
+    told = f"fields that this server does not know were ignored: relevant_spans, truncation, é{'x' * 39}"
+    assert answer["meta"]["warnings"] == [told]
+    many = client.post("/v1/rerank", json={"query": "a", "documents": ["b"], **{f"f{n}": n for n in range(9)}}).json()
+    assert many["meta"]["warnings"][0].endswith("f0, f1, f2, f3, f4, …")
+    quiet = {"model": "m", "max_chunks_per_doc": 10, "priority": 3, "rank_fields": None, "max_tokens_per_doc": None}
+    assert not client.post("/v1/rerank", json={"query": "a", "documents": ["b"], **quiet}).json()["meta"]["warnings"]
 
 
 def test_empty_lists_and_empty_documents(client):
@@ -81,6 +128,15 @@ def test_documents_that_are_cut_are_told(client):
         ({"top_n": "2"}, "top_n: "),
         ({"top_n": True}, "top_n: "),
         ({"return_documents": "yes"}, "return_documents: "),
+        ({"max_tokens_per_doc": 0}, "max_tokens_per_doc: "),
+        ({"max_tokens_per_doc": "9"}, "max_tokens_per_doc: "),
+        ({"rank_fields": []}, "rank_fields: "),
+        ({"rank_fields": "title"}, "rank_fields: "),
+        (
+            {"rank_fields": ["title"], "documents": ["a", {"text": "b"}]},
+            "document 1: expected a string in at least one",
+        ),
+        ({"rank_fields": ["title"], "documents": [{"title": 5}]}, "got one that is a number"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -108,6 +164,7 @@ def test_what_is_refused(client, change, said):
         (b'{"query": "\\ud800", "documents": ["b"]}', 422),
         (b'{"query": "a", "documents": ["\\udfff b"]}', 422),
         (b'{"query": "a", "documents": [{"text": "b", "x": "\\ud800"}], "return_documents": true}', 200),
+        (b'{"query": "a", "documents": ["b"], "\\ud800": 1}', 422),
         (b'{"query": "a\\u0000", "documents": ["\\u0000"]}', 200),
     ],
     ids=lambda value: str(value)[:50],
