@@ -16,20 +16,18 @@ import logging
 import os
 from pathlib import Path
 
+from resrank_pipelines.lines import at, json_rows, shown, text_field
+
 from .collection import Collection, Passage
 from .lines import (
     DuplicateIds,
     MissingPassages,
-    at,
     check_duplicate_ids,
     check_missing_passages,
     check_query,
     duplicate,
     id_field,
-    json_rows,
     make_collection,
-    shown,
-    text_field,
 )
 from .trec import judgment_at, read_beir_qrels
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resrank_pipelines.lines import at, fault, json_rows, shown
+
 from .answers import normalize_answer
-from .lines import DuplicateIds, at, check_duplicate_ids, duplicate, fault, id_field, json_rows, shown
+from .lines import DuplicateIds, check_duplicate_ids, duplicate, id_field
 
 logger = logging.getLogger(__name__)
 

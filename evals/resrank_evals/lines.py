@@ -2,18 +2,15 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the loaders share: text files read line by line, faults that name file and line, and the final checks."""
+"""What the loaders share beyond reading lines: ids, options and the final checks."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import logging
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+from resrank_pipelines.lines import fault, shown, text_field
 
 from .collection import Collection, Passage
 
@@ -21,146 +18,6 @@ logger = logging.getLogger(__name__)
 
 MissingPassages = Literal["error", "keep"]
 DuplicateIds = Literal["error", "first"]
-
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-def at(path: Path, line: int) -> str:
-    """
-    Name a line of a file.
-
-    :param path: the file.
-    :param line: its number, from 1.
-    :returns: `<file>:<line>`.
-    """
-    return f"{path}:{line}"
-
-
-def fault(where: str, *, expected: str, got: str, advice: str) -> ValueError:
-    """
-    Word an error of a file in the one way that all loaders use.
-
-    :param where: the file, or `<file>:<line>`.
-    :param expected: what should be there.
-    :param got: what is there.
-    :param advice: what to do.
-    :returns: the error, to be raised.
-    """
-    return ValueError(f"{where}: expected {expected}, got {got}; {advice}")
-
-
-def shown(value: Any) -> str:
-    """
-    Quote a value in a message.
-
-    :param value: any value.
-    :returns: its `repr`, at most 80 characters of it.
-    """
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """
-    Read a text file, plain or gzip (told by its first bytes, whatever its name), in UTF-8.
-
-    :param path: the file.
-    :returns: an iterator over (line number from 1, line without its end); blank lines are left out.
-    :raises OSError: when the file cannot be opened.
-    :raises ValueError: for a line that is not UTF-8, a damaged gzip file, and a file without any line.
-    """
-    number = 0
-    found = False
-    with _open(path) as file:
-        lines = iter(file)
-        while True:
-            try:
-                raw = next(lines, None)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise fault(
-                    at(path, number + 1),
-                    expected="a whole gzip file",
-                    got=f"a damaged one ({error})",
-                    advice="fetch or make it again",
-                ) from error
-            if raw is None:
-                break
-            number += 1
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise fault(
-                    at(path, number),
-                    expected="UTF-8",
-                    got=f"the byte 0x{raw[error.start]:02x} at position {error.start} of the line",
-                    advice="convert the file to UTF-8",
-                ) from error
-            if number == 1:
-                line = line.removeprefix("\ufeff")
-            line = line.rstrip("\r\n")
-            if line.strip(" "):
-                found = True
-                yield number, line
-    if not found:
-        raise fault(str(path), expected="at least one line", got="an empty file", advice="fetch or make it again")
-
-
-def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """
-    Read a JSONL file.
-
-    :param path: the file.
-    :returns: an iterator over (line number, object).
-    :raises OSError: when the file cannot be opened.
-    :raises ValueError: as `read_lines`, and for a line that holds no JSON object.
-    """
-    for number, line in read_lines(path):
-        yield number, json_object(at(path, number), line)
-
-
-def json_object(where: str, line: str) -> dict[str, Any]:
-    """
-    Parse a line of a JSONL file.
-
-    :param where: `<file>:<line>`.
-    :param line: its text.
-    :returns: the object.
-    :raises ValueError: when it holds none.
-    """
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise fault(
-            where, expected="a JSON object", got=f"{shown(line)} ({error})", advice="write one object a line"
-        ) from error
-    if not isinstance(row, dict):
-        raise fault(where, expected="a JSON object", got=shown(row), advice="write one object a line")
-    return row
-
-
-def text_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """
-    Get a text from a row.
-
-    :param where: `<file>:<line>` of the row.
-    :param row: the row.
-    :param names: what the field may be called; the first that is there counts.
-    :returns: the text.
-    :raises ValueError: when none of the names is there, or the value is no text.
-    """
-    wanted = " or ".join(f"`{name}`" for name in names)
-    for name in names:
-        if name in row:
-            if isinstance(row[name], str):
-                return _unicode(where, cast(str, row[name]))
-            raise fault(
-                where,
-                expected=f"a text as `{name}`",
-                got=f"{shown(row[name])} ({type(row[name]).__name__})",
-                advice="write it as a JSON string",
-            )
-    fields = ", ".join(f"`{name}`" for name in row) or "none"
-    raise fault(where, expected=f"the field {wanted}", got=f"the fields {fields}", advice="add the field")
 
 
 def id_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -184,19 +41,6 @@ def id_field(where: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
             advice="rename it, in the qrels too",
         )
     return id_
-
-
-def _unicode(where: str, text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise fault(
-            where,
-            expected="valid Unicode",
-            got=f"half of a surrogate pair at character {error.start}",
-            advice="repair the text",
-        ) from error
-    return text
 
 
 def check_query(where: str, id_: str, text: str) -> None:
@@ -345,10 +189,3 @@ def _check_passages(
 
 def _listed(ids: list[str]) -> str:
     return ", ".join(shown(id_) for id_ in ids[:5]) + (", ..." if len(ids) > 5 else "")
-
-
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as file:
-        zipped = file.read(2) == _GZIP_MAGIC
-    # GzipFile hands out lines several times slower than the buffer over it does.
-    return cast(BinaryIO, io.BufferedReader(gzip.open(path))) if zipped else path.open("rb")

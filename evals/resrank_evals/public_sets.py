@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from resrank_pipelines.lines import fault, shown
+
 from .collection import Collection, Passage
-from .lines import MissingPassages, check_missing_passages, check_query, duplicate, fault, make_collection, shown
+from .lines import MissingPassages, check_missing_passages, check_query, duplicate, make_collection
 
 PRESETS: dict[str, list[str]] = {
     "dl19": ["msmarco-passage/trec-dl-2019/judged"],

@@ -12,21 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from resrank_pipelines.lines import at, fault, json_rows, read_lines, shown, text_field
+
 from .collection import Collection, Passage
-from .lines import (
-    MissingPassages,
-    at,
-    check_missing_passages,
-    check_query,
-    duplicate,
-    fault,
-    id_field,
-    json_rows,
-    make_collection,
-    read_lines,
-    shown,
-    text_field,
-)
+from .lines import MissingPassages, check_missing_passages, check_query, duplicate, id_field, make_collection
 
 Run = dict[str, list[tuple[str, float]]]
 

@@ -43,9 +43,10 @@ from typing import Any, Literal, get_args
 
 from resrank.sources import sha256_of
 from resrank_evals.collection import Passage
-from resrank_evals.lines import at, check_query, fault, id_field, json_object, read_lines, shown, text_field
+from resrank_evals.lines import check_query, id_field
 from resrank_evals.results import folder_name
 from resrank_pipelines.indexing import Progress
+from resrank_pipelines.lines import at, fault, json_object, read_lines, shown, text_field
 
 from .lists import ListWriter, TrainingList, finished, parse_list
 

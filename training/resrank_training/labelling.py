@@ -28,8 +28,8 @@ from rich.table import Table
 from rich.text import Text
 
 from resrank_evals.collection import Passage
-from resrank_evals.lines import json_rows
 from resrank_pipelines.indexing import Progress, batches
+from resrank_pipelines.lines import json_rows
 
 from .lists import ListSet, ListWriter, TrainingList
 

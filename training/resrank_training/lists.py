@@ -41,8 +41,9 @@ import numpy as np
 from resrank.evidence import FEATURES, Float32Array
 from resrank.sources import sha256_of
 from resrank_evals.collection import Passage
-from resrank_evals.lines import at, fault, id_field, json_rows, shown, text_field
+from resrank_evals.lines import id_field
 from resrank_evals.results import write_whole
+from resrank_pipelines.lines import at, fault, json_rows, shown, text_field
 
 LISTS = "lists.jsonl"
 PASSAGES = "passages.jsonl"

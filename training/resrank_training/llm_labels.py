@@ -28,8 +28,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resrank_evals.generation import server_of
-from resrank_evals.lines import shown
 from resrank_pipelines.indexing import Progress
+from resrank_pipelines.lines import shown
 
 from .labelling import Candidates, Order, whole_rows
 
