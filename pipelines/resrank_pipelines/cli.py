@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from .bulk.command import bulk
 from .command import AsJson, Device, Dtype, Model, command, make_app, model_parameters
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ def index(
     if not report.files and report.failures and not report.total:
         return 1
     return SOME_FILES_FAILED if report.failures else 0
+
+
+app.command()(bulk)
 
 
 @app.command()

@@ -17,12 +17,10 @@ The store is only read; the collection is only written to. Nothing is deleted in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import qdrant_client
@@ -30,9 +28,7 @@ from haystack import Document
 from haystack.dataclasses import SparseEmbedding
 from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
-from haystack_integrations.document_stores.qdrant.document_store import QdrantStoreError
 from qdrant_client import models
-from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from haystack_integrations.common.resrank.documents import FINGERPRINT, META_KEY, entry
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
@@ -41,6 +37,7 @@ from haystack_integrations.document_stores.resrank.engine_config import DENSE_VE
 from haystack_integrations.document_stores.resrank.shard import Manifest, read_manifest
 
 from .loader import read_definition
+from .server_errors import check_url, server_errors
 
 Progress = Callable[[str, int, int], None]
 
@@ -116,10 +113,7 @@ class Migration:
         batch_size: int = _BATCH_SIZE,
         progress: Progress | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            msg = f"--qdrant takes the URL of a server, such as http://localhost:6333; got {url!r}"
-            raise ValueError(msg)
+        check_url(url)
         manifest = read_manifest(str(store.expanduser()))
         if manifest is None:
             msg = f"there is no store at {store}: index some files first (resrank index PATH), or name one with --store"
@@ -156,7 +150,7 @@ class Migration:
         self._source.warm_up()
         report = MigrationReport(documents=self._source.count_documents())
         self._check_source()
-        with self._server_errors():
+        with server_errors(self._url):
             report.created = not self._client.collection_exists(self._collection)
             before = 0
             if not report.created:
@@ -179,7 +173,7 @@ class Migration:
         """
         report.differing, report.differences = 0, []
         done = 0
-        with self._server_errors():
+        with server_errors(self._url):
             for batch in self._source.document_batches(self._batch_size):
                 for name, parts in self._compare(batch).items():
                     report.differing += 1
@@ -298,27 +292,6 @@ class Migration:
 
     def _count(self) -> int:
         return self._client.count(self._collection, exact=True).count
-
-    @contextmanager
-    def _server_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except UnexpectedResponse as error:
-            if error.status_code in (401, 403):
-                msg = f"the Qdrant server at {self._url} refused the key: set QDRANT_API_KEY to one that may write"
-            else:
-                content = error.content.decode("utf-8", "replace") if error.content else error.reason_phrase
-                msg = f"the Qdrant server at {self._url} answered {error.status_code}: {content:.300}"
-            raise RuntimeError(msg) from error
-        except ResponseHandlingException as error:
-            msg = (
-                f"no Qdrant server answers at {self._url} ({error.source}). Start it or check the URL; what was "
-                "written stays, and running the same command again goes on from there."
-            )
-            raise ConnectionError(msg) from error
-        except (ApiException, QdrantStoreError) as error:
-            msg = f"the Qdrant server at {self._url} failed: {error}"
-            raise RuntimeError(msg) from error
 
 
 def differing_parts(expected: Document, found: Document | None) -> list[str]:

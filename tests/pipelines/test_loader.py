@@ -34,7 +34,7 @@ def test_every_definition_loads_with_plain_pipeline_load_in_a_fresh_process():
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert set(loaded) == set(paths)
-    assert len(paths) == 12
+    assert len(paths) == 14
     assert loaded[str(definition_path("search"))] == ["ranker", "retriever"]
 
 
@@ -68,7 +68,7 @@ def test_overrides_reach_every_model_store_and_component():
 
 
 def test_unknown_names_say_what_there_is():
-    with pytest.raises(ValueError, match=r"no pipeline definition 'find': there are index, index_server, rag,"):
+    with pytest.raises(ValueError, match=r"no pipeline definition 'find': there are index, index_server, passages,"):
         load_pipeline("find")
     with pytest.raises(ValueError, match=r"has no component 'reranker': it has retriever, ranker"):
         load_pipeline("search", components={"reranker": {}})

@@ -62,6 +62,7 @@ def test_round_trip_keeps_every_parameter(kind: str, open_store: Callable[..., A
         "meta_fields_to_embed": None,
         "embedding_separator": "\n",
         "sparse": True,
+        "ids": "content",
     }
     assert first == {"type": TYPE, "init_parameters": expected}
     assert component_to_dict(component_from_dict(NewPassageFilter, first, "filter"), "filter") == first
@@ -211,7 +212,7 @@ def test_inputs_are_not_changed(new_passages: NewPassageFilter, unchanged: Calla
 
 def test_empty_input_loads_nothing(loads: dict[str, int], fresh_checkpoint: Any, any_store: Any):
     outcome = NewPassageFilter(document_store=any_store, model=str(fresh_checkpoint)).run(documents=[])
-    assert outcome == {"documents": [], "passage_ids": {}, "unchanged": 0, "blank": 0}
+    assert outcome == {"documents": [], "passage_ids": {}, "unchanged": 0, "changed": 0, "blank": 0}
     assert loads["encoder"] == 0
 
 
@@ -277,3 +278,51 @@ def test_index_pipeline_embeds_only_what_an_edit_changed(any_store: Any, tiny: R
     assert index("".join(lines)) == 6
     assert index("".join(lines)) == 0
     assert index("".join([*lines[:3], "line three is now new\n", *lines[4:]])) == 1
+
+
+def row(name: str, text: str, **meta: Any) -> Document:
+    return Document(id=name, content=text, meta=meta)
+
+
+@pytest.fixture
+def given(any_store: Any, tiny: ResRankModel) -> NewPassageFilter:
+    return NewPassageFilter(document_store=any_store, model=tiny, ids="given")
+
+
+def test_given_ids_are_kept_and_a_second_run_lets_nothing_through(
+    given: NewPassageFilter, store_them: Callable[..., None]
+):
+    rows = [row("a", "text", share=1 / 3, tags=("x",)), row("b", "text")]
+    first = given.run(documents=rows)
+    assert ids(first["documents"]) == ["a", "b"]
+    assert (first["changed"], first["unchanged"]) == (0, 0)
+    store_them(first["documents"])
+    second = given.run(documents=rows)
+    assert (second["documents"], second["changed"], second["unchanged"]) == ([], 0, 2)
+
+
+@pytest.mark.parametrize("changed", [row("a", "other"), row("a", "text", year=1)], ids=["text", "meta"])
+def test_with_given_ids_what_has_changed_goes_through_and_is_written_over(
+    given: NewPassageFilter, store_them: Callable[..., None], any_store: Any, changed: Document
+):
+    store_them(given.run(documents=[row("a", "text"), row("b", "text")])["documents"])
+    outcome = given.run(documents=[changed, row("b", "text")])
+    assert (ids(outcome["documents"]), outcome["changed"], outcome["unchanged"]) == (["a"], 1, 1)
+    store_them(outcome["documents"])
+    stored = next(d for d in any_store.filter_documents() if d.id == "a")
+    assert (stored.content, stored.meta.get("year")) == (changed.content, changed.meta.get("year"))
+    assert any_store.count_documents() == 2
+
+
+def test_ids_must_be_one_of_two(any_store: Any):
+    with pytest.raises(ValueError, match="ids must be 'content' or 'given', got 'mine'"):
+        NewPassageFilter(document_store=any_store, ids="mine")  # type: ignore[arg-type]
+
+
+def test_without_the_model_the_stamp_is_still_known(given: NewPassageFilter, store_them: Callable[..., None]):
+    rows = [row("a", "text")]
+    store_them(given.run(documents=rows)["documents"])
+    given.release_model()
+    assert given._engine is None
+    assert given.run(documents=rows)["unchanged"] == 1
+    assert given._engine is None

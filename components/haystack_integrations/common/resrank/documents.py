@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 META_KEY = "resrank"
 FINGERPRINT = "fingerprint"
 EMBEDDED_AS = "embedded_as"
+SOURCE_HASH = "source_hash"
 TRUNCATED_TOKENS = "truncated_tokens"
 RETRIEVAL_SCORE = "retrieval_score"
 RETRIEVAL_RANK = "retrieval_rank"
