@@ -12,12 +12,15 @@ in float64: the rounded sum, and with it the fingerprint, is then the same on ev
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from .json_file import read_object
 
 CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
@@ -34,11 +37,11 @@ def merge_adapter(backbone: Any, folder: Path) -> None:
     :param folder: with `adapter_config.json` and `adapter_model.safetensors`.
     :raises ValueError: when it is damaged, of another kind, or of another base.
     """
+    config = read_object(folder / CONFIG)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         state = load_file(folder / _WEIGHTS)
-        scale = float(config["lora_alpha"]) / int(config["r"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        scale = _number(config, "lora_alpha") / _number(config, "r")
+    except (OSError, SafetensorError, ValueError, OverflowError, ZeroDivisionError) as error:
         msg = f"the adapter in {folder} cannot be read ({error}): it is damaged or incomplete, get it again"
         raise ValueError(msg) from error
     plain = config.get("peft_type") == "LORA" and config.get("bias", "none") == "none"
@@ -91,3 +94,11 @@ def save_adapter(folder: Path, factors: dict[str, tuple[torch.Tensor, torch.Tens
         "inference_mode": True,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _number(config: dict[str, Any], name: str) -> float:
+    value = config.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        msg = f"{CONFIG} needs a number as {name}, got {value!r}"
+        raise ValueError(msg)
+    return float(value)

@@ -26,10 +26,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .adapter import CONFIG as ADAPTER_CONFIG
-from .backbone import load_backbone, load_tokenizer
+from .backbone import load_backbone, load_config, load_tokenizer
 from .config import RerankerConfig, ResRankConfig
 from .encoder import Encoder, load_encoder
 from .head import Head
+from .json_file import read_object
 from .reranker import Reranker, needs_custom_mask
 from .runtime import Runtime
 from .sources import sha256_of
@@ -88,6 +89,7 @@ class Checkpoint:
         folder = self._part("encoder")
         is_adapter = folder is not None and (folder / ADAPTER_CONFIG).exists()
         if folder is not None and not is_adapter:
+            _require_tokenizer(folder)
             return load_encoder(folder, config, runtime)
         if config.source is None:
             found = "only an adapter in encoder/" if is_adapter else "no encoder/ folder"
@@ -116,6 +118,7 @@ class Checkpoint:
         if folder is not None and config.encoder_layers is not None:
             return _load_shared(folder, encoder, config, runtime)
         if folder is not None:
+            _require_tokenizer(folder)
             return _load_backbone(folder, config, runtime)
         if config.source is not None:
             return _load_backbone(self._resolver(config.source, config.revision), config, runtime)
@@ -153,12 +156,13 @@ def read_config(folder: Path) -> ResRankConfig:
     :raises ValueError: when there is none or it is damaged.
     """
     path = folder / "config.json"
-    try:
-        return ResRankConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+    if not path.is_file():
         msg = f"{folder} is not a ResRank checkpoint: it has no config.json"
-        raise ValueError(msg) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(msg)
+    described = read_object(path)
+    try:
+        return ResRankConfig.from_dict(described)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
 
@@ -254,27 +258,41 @@ def shares_embeddings(encoder: Encoder, reranker: Reranker) -> bool:
     return _embeddings(encoder.backbone) is _embeddings(reranker.backbone)
 
 
-def _load_shared(folder: Path, encoder: Encoder, config: RerankerConfig, runtime: Runtime) -> Reranker:
-    from transformers import AutoConfig
+def _require_tokenizer(folder: Path) -> None:
+    """Without this file's content transformers guesses, and cuts texts otherwise."""
+    path = folder / "tokenizer_config.json"
+    if "tokenizer_class" not in read_object(path):
+        msg = f"{path} names no tokenizer_class: the checkpoint is damaged, get it again"
+        raise ValueError(msg)
 
+
+def _load_shared(folder: Path, encoder: Encoder, config: RerankerConfig, runtime: Runtime) -> Reranker:
+    backbone_config = load_config(folder)
     try:
-        backbone_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except OSError as error:
-        msg = f"the config in {folder} cannot be read ({error}): it is damaged or incomplete, get it again"
+        backbone = _empty_backbone(backbone_config, config, runtime)
+    except Exception as error:  # transformers raises whatever a wrong value leads to
+        msg = f"{folder / 'config.json'} describes no model that can be made ({error}): it is damaged, get it again"
         raise ValueError(msg) from error
-    backbone = _empty_backbone(backbone_config, config, runtime)
-    state = _read_weights(folder / _WEIGHTS)
-    _load_strictly(backbone, {**state, _embedding_name(backbone): _embeddings(encoder.backbone).weight}, folder)
+    state, shared = _read_weights(folder / _WEIGHTS), _embedding_name(backbone)
+    if shared in state:
+        msg = (
+            f"{folder} holds token embeddings of its own, but by reranker.encoder_layers in "
+            f"{folder.parent / 'config.json'} it shares the encoder's: the checkpoint is damaged, get it again"
+        )
+        raise ValueError(msg)
+    _load_strictly(backbone, {**state, shared: _embeddings(encoder.backbone).weight}, folder)
     return _share_embeddings(backbone, encoder, config, runtime)
 
 
 def _load_backbone(folder: Path, config: RerankerConfig, runtime: Runtime) -> Reranker:
-    from transformers import AutoConfig
-
-    backbone_config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    attention = _attention(backbone_config, config, runtime)
+    attention = _attention(load_config(folder), config, runtime)
     backbone = load_backbone(folder, dtype=runtime.dtype, attn_implementation=attention)
-    return Reranker(backbone.to(runtime.device), load_tokenizer(folder), config).eval()
+    tokenizer = load_tokenizer(folder)
+    try:
+        return Reranker(backbone.to(runtime.device), tokenizer, config).eval()
+    except ValueError as error:
+        msg = f"{folder}: {error}"
+        raise ValueError(msg) from error
 
 
 def _empty_backbone(backbone_config: Any, config: RerankerConfig, runtime: Runtime) -> Any:

@@ -43,6 +43,8 @@ class EncoderConfig:
     passage_prompt: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("source", "revision", "query_prompt", "passage_prompt"):
+            _check_text(f"encoder.{name}", getattr(self, name))
         _check_choice("encoder.pooling", self.pooling, get_args(Pooling), optional=True)
         _check_positive("encoder.max_length", self.max_length, optional=True)
         _check_positive("encoder.max_query_length", self.max_query_length, optional=True)
@@ -77,16 +79,24 @@ class RerankerConfig:
     window_anchors: int = 16
 
     def __post_init__(self) -> None:
+        for name in ("source", "revision"):
+            _check_text(f"reranker.{name}", getattr(self, name))
         _check_choice("reranker.attention", self.attention, get_args(Attention))
         _check_positive("reranker.max_query_length", self.max_query_length)
         _check_positive("reranker.max_candidates", self.max_candidates)
         _check_positive("reranker.window_anchors", self.window_anchors)
         for name in ("query_template", "closing_template"):
-            if getattr(self, name).count("{query}") != 1:
-                msg = f"reranker.{name} must hold '{{query}}' exactly once, got {getattr(self, name)!r}"
+            template = getattr(self, name)
+            if not isinstance(template, str) or template.count("{query}") != 1:
+                msg = f"reranker.{name} must hold '{{query}}' exactly once, got {template!r}"
                 raise ValueError(msg)
         if self.encoder_layers is not None:
-            object.__setattr__(self, "encoder_layers", tuple(int(layer) for layer in self.encoder_layers))
+            if not isinstance(self.encoder_layers, list | tuple) or not all(
+                type(i) is int for i in self.encoder_layers
+            ):
+                msg = f"reranker.encoder_layers must be a list of integers, got {self.encoder_layers!r}"
+                raise ValueError(msg)
+            object.__setattr__(self, "encoder_layers", tuple(self.encoder_layers))
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,14 @@ class LexicalConfig:
     avg_len: float = 64.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.language, str):
+            msg = f"lexical.language must be a name, got {self.language!r}"
+            raise ValueError(msg)
+        for name in ("k", "b", "avg_len"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                msg = f"lexical.{name} must be a number, got {value!r}"
+                raise ValueError(msg)
         if self.k < 0 or not 0 <= self.b <= 1 or self.avg_len <= 0:
             msg = (
                 f"lexical needs k >= 0, 0 <= b <= 1 and avg_len > 0, got k={self.k}, b={self.b}, avg_len={self.avg_len}"
@@ -217,6 +235,12 @@ def _check_choice(name: str, value: Any, allowed: tuple[str, ...], *, optional: 
         return
     msg = f"{name} must be one of {', '.join(allowed)}, got {value!r}"
     raise ValueError(msg)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        msg = f"{name} must be a text or null, got {value!r}"
+        raise ValueError(msg)
 
 
 def _check_positive(name: str, value: Any, *, optional: bool = False) -> None:

@@ -26,9 +26,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .adapter import merge_adapter
-from .backbone import UNUSED_PREFIX, load_backbone, load_tokenizer
+from .backbone import UNUSED_PREFIX, load_backbone, load_config, load_tokenizer
 from .batching import token_budget_batches
 from .config import EncoderConfig, Pooling
+from .json_file import read_json, read_object
 from .runtime import Runtime
 from .threads import BatchThreads
 
@@ -96,6 +97,9 @@ class Encoder(nn.Module):
             msg = f"the encoder needs a fast tokenizer (tokenizer.json), got {type(tokenizer).__name__}"
             raise ValueError(msg)
         if tokenizer.pad_token_id is None:
+            if tokenizer.eos_token is None:
+                msg = f"the encoder needs a tokenizer with a pad_token or an eos_token, got {type(tokenizer).__name__}"
+                raise ValueError(msg)
             tokenizer.pad_token = tokenizer.eos_token
         self.backbone: Any = backbone
         self.tokenizer = tokenizer
@@ -293,10 +297,14 @@ def load_encoder(
     :returns: the encoder in eval mode, and its fingerprint.
     :raises ValueError: for a folder whose modules we do not know, without a pooling, or that is damaged.
     """
+    load_config(folder)  # first: without it transformers says that it knows no such tokenizer
     described = _read_folder(folder)
-    merged = replace(
-        config, **{key: value for key, value in described.items() if getattr(config, key) is None and value is not None}
-    )
+    missing = {key: value for key, value in described.items() if getattr(config, key) is None and value is not None}
+    try:
+        merged = replace(config, **missing)
+    except ValueError as error:
+        msg = f"{folder}: {error}"
+        raise ValueError(msg) from error
     if merged.pooling is None:
         msg = f"{folder} does not say how to pool: set encoder.pooling to mean, cls or last"
         raise ValueError(msg)
@@ -307,7 +315,11 @@ def load_encoder(
         merged = replace(merged, max_length=min(limit for limit in limits if limit is not None))
     if adapter is not None:
         merge_adapter(backbone, adapter)
-    encoder = Encoder(backbone, tokenizer, merged)
+    try:
+        encoder = Encoder(backbone, tokenizer, merged)
+    except ValueError as error:
+        msg = f"{folder}: {error}"
+        raise ValueError(msg) from error
     fingerprint = encoder.fingerprint()
     return encoder.to(device=runtime.device, dtype=runtime.dtype).eval(), fingerprint
 
@@ -386,42 +398,48 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     if not modules_file.is_file():
         return {}
     described: dict[str, Any] = {}
-    for module in _read_json(modules_file):
-        kind = str(module["type"]).rsplit(".", 1)[-1]
+    modules = read_json(modules_file)
+    if not isinstance(modules, list) or not all(map(_is_module, modules)):
+        msg = f"{modules_file}: expected a list of objects with a type and a path: it is damaged, get it again"
+        raise ValueError(msg)
+    for module in modules:
+        kind = module["type"].rsplit(".", 1)[-1]
         path = folder / module["path"]
         if kind == "Pooling":
             described["pooling"] = _read_pooling(path / "config.json")
         elif kind == "Transformer":
-            described["max_length"] = _read_json(path / "sentence_bert_config.json").get("max_seq_length")
+            described["max_length"] = _read_optional(path / "sentence_bert_config.json").get("max_seq_length")
         elif kind != "Normalize":
             msg = f"{modules_file}: expected the modules Transformer, Pooling and Normalize, got {kind}"
             raise ValueError(msg)
-    settings = _read_json(folder / "config_sentence_transformers.json")
-    prompts = settings.get("prompts") or {}
+    prompts_file = folder / "config_sentence_transformers.json"
+    prompts = _read_optional(prompts_file).get("prompts") or {}
+    if not isinstance(prompts, dict):
+        msg = f"{prompts_file}: expected an object as prompts, got {type(prompts).__name__}: get it again"
+        raise ValueError(msg)
     described["query_prompt"] = prompts.get("query")
     described["passage_prompt"] = prompts.get("document", prompts.get("passage"))
     return described
 
 
+def _is_module(described: Any) -> bool:
+    return isinstance(described, dict) and all(isinstance(described.get(key), str) for key in ("type", "path"))
+
+
 def _read_pooling(path: Path) -> str:
-    settings = _read_json(path)
+    settings = _read_optional(path)
     if settings.get("include_prompt") is False:
         msg = f"{path}: pooling without the prompt (include_prompt false) is not supported"
         raise ValueError(msg)
     modes = [mode for flag, mode in _POOLING_FLAGS.items() if settings.get(flag)]
     if not modes and "pooling_mode" in settings:
-        modes = [{"lasttoken": "last"}.get(settings["pooling_mode"], settings["pooling_mode"])]
+        mode = str(settings["pooling_mode"])
+        modes = [{"lasttoken": "last"}.get(mode, mode)]
     if len(modes) != 1 or modes[0] not in _POOLING_FLAGS.values():
         msg = f"{path}: expected exactly one of mean, cls and last-token pooling, got {settings}"
         raise ValueError(msg)
     return modes[0]
 
 
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not JSON ({error}): it is damaged, get it again"
-        raise ValueError(msg) from error
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.is_file() else {}

@@ -30,9 +30,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .adapter import merge_adapter
-from .backbone import load_backbone, load_tokenizer
+from .backbone import load_backbone, load_config, load_tokenizer
 from .batching import token_budget_batches
 from .encoder import TOKENS_PER_BATCH, TruncationReport
+from .json_file import read_object
 from .runtime import Runtime
 from .sources import resolve, sha256_of
 
@@ -217,7 +218,12 @@ class SpanReader:
             home, model = folder, _load(folder)
             own = described.get(_OWN)
             config = _within(ReaderConfig(), model) if own is None else _config_of(folder, own)
-        return cls(model.to(runtime.device, runtime.dtype).eval(), load_tokenizer(home), config)
+        tokenizer = load_tokenizer(home)
+        try:
+            return cls(model.to(runtime.device, runtime.dtype).eval(), tokenizer, config)
+        except ValueError as error:
+            msg = f"{folder}: {error}"
+            raise ValueError(msg) from error
 
     @property
     def device(self) -> torch.device:
@@ -457,14 +463,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{folder / CONFIG} cannot be read ({error}): expected a reader, an adapter of ours or of transformers"
-        raise ValueError(msg) from error
-    if not isinstance(described, dict):
-        msg = f"{folder / CONFIG}: expected a JSON object, got {type(described).__name__}"
-        raise ValueError(msg)
+    described = read_object(folder / CONFIG)
     if described.get("model_type") == "resrank":
         msg = (
             f"{folder} is a ResRank checkpoint, which ranks passages: expected a reader, which `resrank-train reader` "
@@ -483,7 +482,7 @@ def _config_of(folder: Path, described: Any) -> ReaderConfig:
             msg = f"this version of resrank reads format {FORMAT}, got {found}: install a matching resrank"
             raise ValueError(msg)
         return ReaderConfig(**values)
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         msg = f"{folder / CONFIG}: {error}"
         raise ValueError(msg) from error
 
@@ -516,6 +515,7 @@ def _within(config: ReaderConfig, model: Any) -> ReaderConfig:
 def _load(folder: Path) -> Any:
     from transformers import AutoModelForQuestionAnswering
 
+    load_config(folder)
     try:
         model, report = AutoModelForQuestionAnswering.from_pretrained(
             folder,
@@ -525,7 +525,7 @@ def _load(folder: Path) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except Exception as error:  # transformers raises whatever a wrong value leads to
         msg = f"the reader in {folder} cannot be read ({error}): it is damaged, incomplete or of another kind"
         raise ValueError(msg) from error
     if report["missing_keys"]:

@@ -223,8 +223,8 @@ def test_missing_parts_are_refused(copied: Path, name: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "config.json: Expecting value"),
-        ("{", "config.json: Expecting property name"),
+        ("", "config.json cannot be read (Expecting value"),
+        ("{", "config.json cannot be read (Expecting property name"),
         ("[]", "config.json: "),
         ("null", "config.json: "),
         ('{"model_type": "bert"}', "config.json: expected a ResRank config.json (model_type 'resrank')"),

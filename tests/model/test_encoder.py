@@ -446,10 +446,10 @@ def test_a_tokenizer_without_a_pad_token_pads_with_the_end_token(qwen_encoder_fo
     ("file", "message"),
     [
         ("model.safetensors", "the model in .* cannot be read .*: it is damaged or incomplete, get it again"),
-        ("config.json", "in .* cannot be read .*: it is damaged or incomplete, get it again"),
-        ("tokenizer.json", "the tokenizer in .* cannot be read .*: it is damaged or incomplete, get it again"),
-        ("modules.json", "modules.json is not JSON .*: it is damaged, get it again"),
-        ("1_Pooling/config.json", "config.json is not JSON .*: it is damaged, get it again"),
+        ("config.json", "config.json cannot be read .*: it is damaged or incomplete, get it again"),
+        ("tokenizer.json", "tokenizer.json cannot be read .*: it is damaged or incomplete, get it again"),
+        ("modules.json", "modules.json cannot be read .*: it is damaged or incomplete, get it again"),
+        ("1_Pooling/config.json", "config.json cannot be read .*: it is damaged or incomplete, get it again"),
     ],
 )
 def test_damaged_files_are_refused(copied: Path, file: str, message: str) -> None:
