@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -78,7 +79,10 @@ def _reason(error: BaseException, wrappers: tuple[type[Exception], ...]) -> str:
         error.__cause__, OSError | ValueError | RuntimeError | ImportError | TypeError
     ):
         error = error.__cause__
-    return " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += ": the disk is full; free some space, then run the same command again"
+    return reason
 
 
 def model_parameters(model: str, device: str | None, dtype: str) -> dict[str, Any]:

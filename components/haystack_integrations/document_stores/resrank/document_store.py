@@ -15,7 +15,7 @@ from . import converters, engine_config, metadata
 from .access import EdgeAccess, in_thread
 from .engine_config import DENSE_VECTORS_NAME, SPARSE_VECTORS_NAME, PointId
 from .search import EdgeSearch
-from .shard import SharedShard
+from .shard import SharedShard, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +244,7 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         :raises DuplicateDocumentError: With `FAIL`, if there is such a document.
         :raises ValueError: If a document has a vector of another dimension or model, or a value that the engine would
             lose or change; the message names the document.
+        :raises StoreFullError: If the disk is too full. What earlier calls wrote is kept.
         """
         distinct = self._distinct(documents, policy)
         if not distinct:
@@ -339,7 +340,12 @@ class QdrantEdgeDocumentStore(EdgeSearch):
 
     def _optimize_if_due(self, shard: SharedShard) -> None:
         if self.optimize_threshold and shard.unoptimized >= max(self.optimize_threshold, shard.optimized // 2):
-            self._optimize(shard)
+            try:
+                self._optimize(shard)
+            except StoreFullError as error:  # what was written is safe; the index only makes searches faster
+                if not shard.told_of_space:
+                    logger.warning("The search index was not built, searches are slower: {error}", error=error)
+                shard.told_of_space = True
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """

@@ -38,6 +38,7 @@ from haystack import logging
 from haystack.document_stores.errors import DocumentStoreError
 
 from .converters import TRAITS
+from .disk import missing_room
 from .engine_config import PointId, index_type, payload_indexes, shard_config
 from .filters import engine_path, field_path, parse_path
 
@@ -58,6 +59,10 @@ class QdrantEdgeStoreError(DocumentStoreError, RuntimeError):
 
 class StoreBusyError(QdrantEdgeStoreError):
     """Another process has the store's folder open."""
+
+
+class StoreFullError(QdrantEdgeStoreError):
+    """The disk has no room for what the engine would do."""
 
 
 class ShardClosedError(QdrantEdgeStoreError):
@@ -248,6 +253,7 @@ class SharedShard:
         :param wanted: What the collection must be; its fingerprint and traits are those of a new one.
         :param tuning: `hnsw_config` and `quantization_config` of the store.
         :raises ValueError: If the folder holds something else.
+        :raises StoreFullError: If the disk is too full.
         :raises QdrantEdgeStoreError: If the engine refuses.
         """
         self.folder = folder
@@ -266,7 +272,9 @@ class SharedShard:
             use_sparse_embeddings=wanted.use_sparse_embeddings,
             **tuning,
         )
-        if not os.path.isdir(os.path.join(folder, SHARD_NAME)):
+        is_new = not os.path.isdir(os.path.join(folder, SHARD_NAME))
+        self.check_room(to_write=is_new)
+        if is_new:
             _create_shard(folder, config)
         self.engine = _load_shard(folder, config)
         self._identity = self._folder_identity()
@@ -284,6 +292,7 @@ class SharedShard:
         self.unoptimized = min(points, max(0, vectors * points - information.indexed_vectors_count))
         self.optimized = points - self.unoptimized
         self.indexes: dict[tuple[str, ...], edge.PayloadSchemaType] = {}
+        self.told_of_space = False
         self._read_indexes()
 
     def _folder_identity(self) -> tuple[int, int] | None:
@@ -324,6 +333,17 @@ class SharedShard:
                 )
                 raise ValueError(msg)
 
+    def check_room(self, *, to_write: bool = True) -> None:
+        """
+        Refuse what a full disk would end in the middle, with the process.
+
+        :param to_write: whether something will be written, or only opened.
+        :raises StoreFullError: If there is not enough room.
+        """
+        missing = missing_room(self.folder, to_write=to_write)
+        if missing is not None:
+            raise StoreFullError(missing)
+
     def create_indexes(self, fields: list[dict[str, Any]] | None) -> None:
         """
         Create the payload indexes that do not exist yet.
@@ -363,6 +383,9 @@ class SharedShard:
             # A failed assertion of the engine arrives as a BaseException, which would end a server's thread.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
+            if "not enough space" in str(error).lower():  # it looks before it optimises
+                msg = f"The disk of the store in {self.folder!r} is too full: {error}. Free some space, then try again."
+                raise StoreFullError(msg) from error
             msg = f"The engine failed on the store in {self.folder!r}: {error}"
             raise QdrantEdgeStoreError(msg) from error
         finally:
@@ -376,8 +399,10 @@ class SharedShard:
 
         :param operation: The update.
         :raises ShardClosedError: If another thread closed the shard.
+        :raises StoreFullError: If the disk has no room for it.
         :raises QdrantEdgeStoreError: If the engine fails.
         """
+        self.check_room()
         self.call(lambda engine: engine.update(operation))
 
     def check_in_place(self) -> None:

@@ -154,6 +154,8 @@ class ResRankRetriever(ModelUser):
         Load the encoder and open the store, once.
         """
         self._check_stamp(self._loaded().fingerprint)
+        if isinstance(self.document_store, QdrantEdgeDocumentStore):
+            self.document_store.warm_up()  # what keeps it from opening is told now, not to the first query
 
     def close(self) -> None:
         """
