@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,16 +161,22 @@ def test_cut_passages_are_counted_with_their_lines(bulk, write):
     assert "tokens were cut off" in problem.what
 
 
-def test_memory_holds_a_few_batches_whatever_the_corpus(bulk, rows, write):
+def test_memory_holds_a_few_batches_whatever_the_corpus(bulk, rows, write, monkeypatch):
+    made: list[weakref.ref[Document]] = []
     alive: list[int] = []
+    original = Fields.document
 
-    def count(*_: Any) -> None:
-        alive.append(sum(type(thing) is Document for thing in gc.get_objects()))
+    def watched(self: Fields, *row: Any) -> Document:
+        document = original(self, *row)
+        made.append(weakref.ref(document))
+        return document
 
-    before = sum(type(thing) is Document for thing in gc.get_objects())
-    bulk(progress=count, batch_size=10).run([write(rows(300))])
+    monkeypatch.setattr(Fields, "document", watched)
+    count = lambda *_: alive.append(sum(ref() is not None for ref in made))  # noqa: E731
+    report = bulk(progress=count, batch_size=10).run([write(rows(300))])
+    assert (report.written, len(made)) == (300, 300)
     assert len(alive) >= 30
-    assert max(alive) - before <= 3 * 10
+    assert max(alive) <= 2 * 10
 
 
 # ----------------------------------------------------------------------------------------------------- interruptions

@@ -178,7 +178,7 @@ def test_an_error_of_a_process_comes_back_as_it_is(parameters, tmp_path):
         list(pool.map([Batch(0)]))
 
 
-def test_three_kills_lose_nothing_acknowledged(corpus, expected, tiny_safe_checkpoint, tmp_path):
+def test_three_kills_lose_nothing_acknowledged(*, corpus, expected, tiny_safe_checkpoint, bulk, parameters, tmp_path):
     chance = random.Random(4)
     store = tmp_path / "killed"
     there: set[str] = set()
@@ -192,18 +192,17 @@ def test_three_kills_lose_nothing_acknowledged(corpus, expected, tiny_safe_check
         assert len(found) >= rows
         assert there <= found.keys()
         there = set(found)
-    last = start(corpus, tiny_safe_checkpoint, "--store", str(store), "--json")
-    stdout, stderr = last.communicate()
-    assert last.returncode == 0, stderr
-    summary = json.loads(stdout)
-    # What the store holds was not encoded again: unchanged is what it held without having been acknowledged.
-    assert summary["resumed"] + summary["unchanged"] >= len(there)
-    assert summary["written"] + summary["unchanged"] == COUNT
+    last = bulk(store={**parameters["store"], "path": str(store)}, batch_size=BATCH)
+    report = last.run([corpus])
+    last.close()
+    # What the store held was not encoded again: it was acknowledged, or found there.
+    assert report.resumed + report.unchanged >= len(there)
+    assert report.written + report.unchanged == COUNT
     assert close_to(contents(edge(store)), expected)
 
 
 def test_ctrl_c_and_a_killed_parent_leave_no_process_and_the_next_run_writes_nothing_twice(
-    corpus, expected, tiny_safe_checkpoint, server, collection
+    *, corpus, expected, tiny_safe_checkpoint, bulk, server, collection
 ):
     before = writes(server)
     arguments = ["--qdrant", server, "--collection", collection, "--workers", "2"]
@@ -219,10 +218,9 @@ def test_ctrl_c_and_a_killed_parent_leave_no_process_and_the_next_run_writes_not
             assert "Traceback" not in stderr
         _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive
-    last = start(corpus, tiny_safe_checkpoint, *arguments, "--json")
-    stdout, stderr = last.communicate()
-    assert last.returncode == 0, stderr
-    assert json.loads(stdout)["total"] == COUNT
+    report = bulk(store={"url": server, "index": collection}, batch_size=BATCH).run([corpus])
+    assert (report.passages, report.total) == (COUNT, COUNT)
+    assert report.resumed > 0
     assert close_to(contents(remote(server, collection)), expected)
     after = writes(server)
     # The point ids of a document are the same in every collection.
@@ -255,7 +253,7 @@ def test_ray_writes_the_same_and_a_killed_actor_is_replaced(corpus, expected, bu
     assert (report.passages, report.total) == (COUNT, COUNT)
     assert close_to(contents(remote(server, collection)), expected)
     assert writes(server)["writes"] - before["writes"] == COUNT
-    assert bulk(store=target, workers=2, batch_size=BATCH).run([corpus]).unchanged == COUNT
+    assert bulk(store=target, batch_size=BATCH).run([corpus]).unchanged == COUNT
 
 
 @pytest.mark.usefixtures("ray_is_there")
