@@ -34,7 +34,7 @@ from haystack_integrations.common.resrank.documents import FINGERPRINT, META_KEY
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.resrank.converters import first_names, point_id
 from haystack_integrations.document_stores.resrank.engine_config import DENSE_VECTORS_NAME, SPARSE_VECTORS_NAME
-from haystack_integrations.document_stores.resrank.shard import Manifest, read_manifest
+from haystack_integrations.document_stores.resrank.manifest import Manifest, read_manifest
 
 from .loader import read_definition
 from .server_errors import check_url, server_errors

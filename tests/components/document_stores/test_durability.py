@@ -16,6 +16,7 @@ from haystack.document_stores.types import DuplicatePolicy
 
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 from haystack_integrations.document_stores.resrank import shard as shard_module
+from haystack_integrations.document_stores.resrank.manifest import read_manifest
 
 WRITER = """
 import sys
@@ -53,7 +54,7 @@ def check(path: Path, acknowledged: int) -> int:
         store.write_documents([Document(id="new")], DuplicatePolicy.OVERWRITE)
         assert store.count_documents() == len(documents) + 1
         store.delete_documents(["new"])
-        assert sorted(os.listdir(path)) == ["resrank.json", "shard"]
+        assert sorted(os.listdir(path)) == ["resrank.json", read_manifest(str(path)).shard]
         return len(documents)
     finally:
         store.close()
@@ -91,7 +92,7 @@ def test_kill_often_while_creating(run_process, tmp_path):
     kill_repeatedly(run_process, tmp_path / "store", kills=60, longest=0.1, fresh=True)
 
 
-STEPS = ["_write_manifest", "_sync_folder", "_create_shard", "_load_shard", "os.rename", "os.link"]
+STEPS = ["write_manifest", "sync_folder", "_create_shard", "load_shard", "os.rename", "os.link"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -140,6 +141,9 @@ def test_the_manifest_is_replaced_whole(make_store, tmp_path, monkeypatch):
         "use_sparse_embeddings": True,
         "fingerprint": "one",
         "traits": [],
+        "shard": "shard",
+        "settings": {},
+        "indexed": None,
     }
 
     def fail(*args):

@@ -79,8 +79,8 @@ def test_a_collected_store_gives_its_reference_back(make_store, tmp_path):
 
 def test_first_use_from_many_threads_opens_once(make_store, monkeypatch):
     opened = []
-    original = shard_module._load_shard
-    monkeypatch.setattr(shard_module, "_load_shard", lambda *args: opened.append(1) or original(*args))
+    original = shard_module.load_shard
+    monkeypatch.setattr(shard_module, "load_shard", lambda *args: opened.append(1) or original(*args))
     store, others = make_store(), [make_store() for _ in range(8)]
     barrier = threading.Barrier(16)
 

@@ -60,6 +60,9 @@ def test_construction_is_light_and_serialisable(tmp_path):
         payload_fields_to_index=[{"field_name": "meta.year", "field_schema": "integer"}],
         write_batch_size=10,
         optimize_threshold=0,
+        on_disk=True,
+        on_disk_payload=False,
+        optimize_in_background=False,
     )
     assert not path.exists()
     dumped = store.to_dict()
@@ -81,9 +84,12 @@ def test_defaults():
         "hnsw_config": None,
         "search_params": None,
         "quantization_config": None,
+        "on_disk": None,
+        "on_disk_payload": None,
         "payload_fields_to_index": None,
         "write_batch_size": 256,
         "optimize_threshold": 20_000,
+        "optimize_in_background": True,
     }
 
 
@@ -109,6 +115,13 @@ def test_loads_from_yaml_without_an_allow_list(make_store):
         ({"hnsw_config": {"ef": 1}}, "hnsw_config does not know ef. It takes: ef_construct"),
         ({"hnsw_config": {"m": "many"}}, "hnsw_config holds a value that the engine does not take"),
         ({"hnsw_config": [1]}, "hnsw_config must be a dict, got list"),
+        ({"hnsw_config": {"m": 1_000}}, r"hnsw_config\['m'\] must be an int from 0 to 512, got 1000"),
+        ({"hnsw_config": {"ef_construct": 1}}, r"hnsw_config\['ef_construct'\] must be an int from 4 to 10000, got 1"),
+        ({"search_params": {"hnsw_ef": 0}}, r"search_params\['hnsw_ef'\] must be an int of at least 1, got 0"),
+        ({"search_params": {"quantization": {"oversampling": 0.5}}}, "must be a number of at least 1, got 0.5"),
+        ({"quantization_config": "int4"}, "must be a dict or one of int8, none; got 'int4'"),
+        ({"on_disk": "yes"}, "on_disk must be True, False or None, got 'yes'"),
+        ({"on_disk_payload": 1}, "on_disk_payload must be True, False or None, got 1"),
         ({"search_params": {"ef": 1}}, "search_params does not know ef"),
         ({"search_params": {"quantization": {"x": 1}}}, r"search_params\['quantization'\] does not know x"),
         ({"quantization_config": {}}, "exactly one of scalar, binary and product"),
@@ -134,6 +147,7 @@ def test_refuses_bad_settings(given_settings, text):
         {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}},
         {"binary": {"always_ram": True}},
         {"product": {"compression": "x4"}},
+        "int8",
     ],
 )
 def test_engine_settings_reach_the_engine(make_store, quantization):
@@ -151,7 +165,7 @@ def test_engine_settings_reach_the_engine(make_store, quantization):
     assert found[0].embedding == vectors[7].tolist()
     config = json.loads((Path(store.path) / "shard" / "edge_config.json").read_text())
     assert config["hnsw_config"]["m"] == 4
-    assert next(iter(quantization)) in config["quantization_config"]
+    assert ("scalar" if quantization == "int8" else next(iter(quantization))) in config["quantization_config"]
 
 
 # --- Round trips ------------------------------------------------------------------------------------------------------
@@ -671,7 +685,7 @@ def test_refuses_a_manifest_that_it_cannot_read(make_store, tmp_path, manifest, 
 
 
 def test_optimises_when_enough_was_written(make_store):
-    store = make_store(optimize_threshold=300)
+    store = make_store(optimize_threshold=300, optimize_in_background=False)
     make = lambda start, count: [Document(id=str(start + i), embedding=vector(float(i))) for i in range(count)]  # noqa: E731
     store.write_documents(make(0, 299))
     shard = store._shard()

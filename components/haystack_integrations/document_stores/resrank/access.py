@@ -12,13 +12,16 @@ import qdrant_edge as edge
 
 from .engine_config import PointId
 from .filters import FilterPlan
-from .shard import Lease, Manifest, ShardClosedError, SharedShard, acquire, read_manifest
+from .index_build import IndexBuild
+from .manifest import Manifest, read_manifest
+from .shard import Lease, ShardClosedError, SharedShard, acquire
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _SCROLL_SIZE = 10_000  # points per page; one page holds the interpreter lock for about 0.1 s
 _RETRIEVE_SIZE = 1_000
+_SMALLEST_BUILT_ASIDE = 5_000  # documents; fewer are indexed in about a second, a process takes a part of one to start
 
 
 def in_thread(method: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -56,7 +59,10 @@ class EdgeAccess:
     similarity: str
     use_sparse_embeddings: bool
     hnsw_config: dict[str, Any] | None
-    quantization_config: dict[str, Any] | None
+    quantization_config: dict[str, Any] | str | None
+    on_disk: bool | None
+    on_disk_payload: bool | None
+    optimize_in_background: bool
     payload_fields_to_index: list[dict[str, Any]] | None
     _lease: Lease | None = None
 
@@ -99,11 +105,21 @@ class EdgeAccess:
         """
         Give up this object's use of the folder; the last user in the process flushes and closes it.
 
-        The store opens it again if it is used after that. Idempotent.
+        If an index is being built in the background, the last user waits until that is done. The store opens the folder
+        again if it is used after that. Idempotent.
+
+        :raises QdrantEdgeStoreError: If a build in the background failed and nobody was told yet. The folder is closed
+            nevertheless, and nothing that was written is lost.
         """
         lease, self._lease = self._lease, None
         if lease is not None:
+            shard = lease.shard
             lease.release()
+            build = shard.last_build
+            if build is not None and shard.users <= 1:  # the build's own use
+                build.wait()
+            if shard.closed:
+                shard.raise_build_error()
 
     def flush(self) -> None:
         """Make everything written so far survive a power failure. A killed process loses nothing even without it."""
@@ -111,19 +127,31 @@ class EdgeAccess:
 
     def optimize(self) -> bool:
         """
-        Build the search index over what was written and free what was deleted.
+        Build the search index over what was written, free what was deleted, and apply changed settings.
 
-        Blocks all threads of the process until it is done; see the class.
+        Returns when it is done. Other threads can search and write meanwhile if `optimize_in_background` is set; else,
+        and below 5,000 documents, all threads of the process wait.
 
         :returns: Whether there was something to do.
+        :raises QdrantEdgeStoreError: If the engine fails, or a build in the background has failed since the last call.
         """
+        shard = self._read(lambda opened: opened)
+        build = shard.build
+        if build is not None:
+            build.wait()
+        shard.raise_build_error()
+        if self.optimize_in_background and shard.optimized + shard.unoptimized >= _SMALLEST_BUILT_ASIDE:
+            build = IndexBuild.start(shard)
+            if build is not None:
+                build.wait()
+                shard.raise_build_error()
+                return build.changed
         return self._write(self._optimize)
 
     @staticmethod
     def _optimize(shard: SharedShard) -> bool:
         changed = shard.call(lambda engine: engine.optimize())
-        shard.optimized += shard.unoptimized
-        shard.unoptimized = 0
+        shard.note_optimized(shard.unoptimized)
         return changed
 
     @property
@@ -153,7 +181,8 @@ class EdgeAccess:
         lease = self._lease
         if lease is None or not lease.shard.is_usable:
             wanted = Manifest(self.embedding_dim, self.similarity, self.use_sparse_embeddings)
-            tuning = {"hnsw_config": self.hnsw_config, "quantization_config": self.quantization_config}
+            names = ("hnsw_config", "quantization_config", "on_disk", "on_disk_payload")
+            tuning = {name: getattr(self, name) for name in names}
             # Two threads may both get here: the lease that is overwritten releases itself.
             lease = self._lease = acquire(
                 self.path, wanted, tuning=tuning, payload_fields_to_index=self.payload_fields_to_index

@@ -14,6 +14,7 @@ from haystack.document_stores.types import DuplicatePolicy
 from . import converters, engine_config, metadata
 from .access import EdgeAccess, in_thread
 from .engine_config import DENSE_VECTORS_NAME, SPARSE_VECTORS_NAME, PointId
+from .index_build import IndexBuild
 from .search import EdgeSearch
 from .shard import SharedShard, StoreFullError
 
@@ -32,9 +33,10 @@ class QdrantEdgeDocumentStore(EdgeSearch):
     Vectors are kept as float32. With `similarity="cosine"` the engine keeps them normalised to length 1. Tuples in
     `meta` come back as lists. The score of a document is not stored.
 
-    The engine holds Python's interpreter lock during each call. Searches take milliseconds, but `optimize` stops all
-    threads of the process for its whole run (seconds for 20,000 documents, minutes for a million): index in one process
-    and serve from another, or set `optimize_threshold=0` in a server and optimise in quiet hours.
+    The defaults are right for a few documents and for a million: collections under about 6,800 documents of 384
+    dimensions are searched exactly, larger ones by an index that `write_documents` has built in the background while
+    searches and writes go on (see `optimize_in_background`). What that costs in time, memory and disk is in
+    docs/scale.md.
 
     Usage example:
     ```python
@@ -59,10 +61,13 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         return_embedding: bool = False,
         hnsw_config: dict[str, Any] | None = None,
         search_params: dict[str, Any] | None = None,
-        quantization_config: dict[str, Any] | None = None,
+        quantization_config: dict[str, Any] | Literal["int8", "none"] | None = None,
+        on_disk: bool | None = None,
+        on_disk_payload: bool | None = None,
         payload_fields_to_index: list[dict[str, Any]] | None = None,
         write_batch_size: int = 256,
         optimize_threshold: int = 20_000,
+        optimize_in_background: bool = True,
     ) -> None:
         """
         Configure the store. Nothing is opened or created before the first use.
@@ -75,19 +80,35 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         :param use_sparse_embeddings: Whether to keep sparse vectors, weighted by inverse document frequency as BM25
             asks. Fixed when the folder is created.
         :param return_embedding: Whether searches return the vectors, unless asked otherwise.
-        :param hnsw_config: Settings of the HNSW graph, with Qdrant's defaults `m` 16, `ef_construct` 100 and
-            `full_scan_threshold` 10000 (KB); also `payload_m`, `on_disk`, `max_indexing_threads`, `inline_storage`.
-            Applied by the next optimisation.
-        :param search_params: Settings of dense search: `hnsw_ef`, `exact`, `indexed_only`, and `quantization` with
-            `ignore`, `rescore` and `oversampling`.
-        :param quantization_config: Compressed vectors for searching, next to the original ones: `{"scalar": {"type":
-            "int8", "quantile": 0.99, "always_ram": True}}`, `{"binary": {}}` or `{"product": {"compression": "x16"}}`.
+        :param hnsw_config: Settings of the HNSW graph: `m`, edges of a node, default 16; `ef_construct`, candidates
+            while building, default 200, which finds at a million what Qdrant's 100 finds at a tenth;
+            `full_scan_threshold`, KB of vectors below which search is exact, default 10000; also `payload_m`,
+            `on_disk`, `max_indexing_threads` and `inline_storage`. `None` keeps what an existing collection has. A
+            change is applied by the next optimisation, with a warning until then.
+        :param search_params: Settings of dense search: `hnsw_ef`, candidates while searching, default 512, for a
+            recall@10 of .99 at a million; `exact`, `indexed_only`, and, for quantised vectors, `quantization` with
+            `ignore`, `rescore`, default true, and `oversampling`, how many times `top_k` candidates are rescored with
+            the original vectors, default 2.
+        :param quantization_config: Compressed vectors for searching, next to the original ones: `"int8"` for
+            `{"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}}`; `{"binary": {}}` or `{"product":
+            {"compression": "x16"}}`. `None` keeps what an existing collection has; a change is applied by the next
+            optimisation. `"none"` for a collection that must not be quantised: the engine cannot undo it.
+        :param on_disk: Whether dense vectors are read from the disk as needed (`True`) or loaded when the store opens
+            (`False`, the default for a new collection): 1.5 KB a document of 384 dimensions. With `"int8"` and
+            `True`, a quarter of that stays in memory. `None` keeps what an existing collection has; a change is
+            applied by the next optimisation.
+        :param on_disk_payload: The same for ids, texts and meta; `True` for a new collection.
         :param payload_fields_to_index: Fields that filters use often: `[{"field_name": "meta.year", "field_schema":
             "integer"}]`. The schema is `keyword`, `integer`, `float`, `bool`, `datetime` or `uuid`, or a dict with that
             as `type` and Qdrant's settings.
         :param write_batch_size: Documents per write of the engine; 256 was the fastest.
         :param optimize_threshold: After how many written documents to build the search index; it also waits until the
             collection grew by half, so that the cost stays proportional. 0 leaves it to calls of `optimize`.
+        :param optimize_in_background: Whether to build it in a process of its own, on a copy of the collection that
+            then takes its place: searches and writes go on, `close` and the end of the program wait, and a failure is
+            logged and raised by the next `optimize` or by `close`. While it runs it needs the collection's size again
+            on the disk, twice or so. `False` builds in place: the engine holds Python's interpreter lock meanwhile, so
+            that all threads of the process wait, seconds for 20,000 documents, minutes for a million.
         :raises ValueError: If a value is out of range or unknown.
         """
         if not isinstance(path, str) or not path.strip():
@@ -99,6 +120,8 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         engine_config.check_positive_int("embedding_dim", embedding_dim)
         engine_config.check_positive_int("write_batch_size", write_batch_size)
         engine_config.check_positive_int("optimize_threshold", optimize_threshold, minimum=0)
+        engine_config.check_flag("on_disk", on_disk)
+        engine_config.check_flag("on_disk_payload", on_disk_payload)
         engine_config.hnsw_index(hnsw_config)
         engine_config.quantization(quantization_config)
         engine_config.payload_indexes(payload_fields_to_index)
@@ -111,9 +134,12 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         self.hnsw_config = hnsw_config
         self.search_params = search_params
         self.quantization_config = quantization_config
+        self.on_disk = on_disk
+        self.on_disk_payload = on_disk_payload
         self.payload_fields_to_index = payload_fields_to_index
         self.write_batch_size = write_batch_size
         self.optimize_threshold = optimize_threshold
+        self.optimize_in_background = optimize_in_background
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -131,9 +157,12 @@ class QdrantEdgeDocumentStore(EdgeSearch):
             hnsw_config=self.hnsw_config,
             search_params=self.search_params,
             quantization_config=self.quantization_config,
+            on_disk=self.on_disk,
+            on_disk_payload=self.on_disk_payload,
             payload_fields_to_index=self.payload_fields_to_index,
             write_batch_size=self.write_batch_size,
             optimize_threshold=self.optimize_threshold,
+            optimize_in_background=self.optimize_in_background,
         )
 
     @classmethod
@@ -280,13 +309,13 @@ class QdrantEdgeDocumentStore(EdgeSearch):
             identifiers = list(new)
             for start in range(0, len(identifiers), self.write_batch_size):
                 batch = [points[identifier] for identifier in identifiers[start : start + self.write_batch_size]]
-                shard.update(edge.UpdateOperation.upsert_points(batch))
+                shard.update(edge.UpdateOperation.upsert_points(batch), [point.id for point in batch])
             shard.unoptimized += len(identifiers)
             return list(new.values())
 
         written = self._write(write)
         self._warn_of_missing_vectors([distinct[name] for name in written])
-        self._write(self._optimize_if_due)
+        self._optimize_if_due()
         return len(written)
 
     @staticmethod
@@ -338,14 +367,24 @@ class QdrantEdgeDocumentStore(EdgeSearch):
             lost=lost,
         )
 
-    def _optimize_if_due(self, shard: SharedShard) -> None:
-        if self.optimize_threshold and shard.unoptimized >= max(self.optimize_threshold, shard.optimized // 2):
-            try:
-                self._optimize(shard)
-            except StoreFullError as error:  # what was written is safe; the index only makes searches faster
-                if not shard.told_of_space:
-                    logger.warning("The search index was not built, searches are slower: {error}", error=error)
-                shard.told_of_space = True
+    def _optimize_if_due(self) -> None:
+        shard = self._read(lambda opened: opened)
+        if not self._is_optimize_due(shard):
+            return
+        if self.optimize_in_background:
+            IndexBuild.start(shard)
+            return
+        try:
+            self._write(lambda opened: self._is_optimize_due(opened) and self._optimize(opened))
+        except StoreFullError as error:  # what was written is safe; the index only makes searches faster
+            if not shard.told_of_space:
+                logger.warning("The search index was not built, searches are slower: {error}", error=error)
+            shard.told_of_space = True
+
+    def _is_optimize_due(self, shard: SharedShard) -> bool:
+        if not self.optimize_threshold or shard.build is not None or shard.unoptimized < shard.retry_from:
+            return False
+        return shard.is_outdated or shard.unoptimized >= max(self.optimize_threshold, shard.optimized // 2)
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """
@@ -355,14 +394,17 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         """
         points: list[PointId] = [converters.point_id(document_id) for document_id in document_ids]
         if points:
-            self._write(lambda shard: shard.update(edge.UpdateOperation.delete_points(points)))
+            self._write(lambda shard: shard.update(edge.UpdateOperation.delete_points(points), points))
 
     def delete_all_documents(self) -> None:
         """Delete all documents. The folder stays, and accepts the vectors of any model of the same dimension."""
 
         def delete(shard: SharedShard) -> None:
-            shard.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter()))
+            if shard.build is not None:
+                shard.build.cancel()  # nothing is left to index
+            shard.update(edge.UpdateOperation.delete_points_by_filter(edge.Filter()), None)
             shard.call(lambda engine: engine.flush())
+            shard.unoptimized = shard.optimized = shard.retry_from = 0
             shard.change_manifest(fingerprint=None, traits=frozenset())
 
         self._write(delete)
@@ -380,7 +422,7 @@ class QdrantEdgeDocumentStore(EdgeSearch):
         def delete(shard: SharedShard) -> int:
             points = self._matching_points(shard, filters)
             if points:
-                shard.update(edge.UpdateOperation.delete_points(points))
+                shard.update(edge.UpdateOperation.delete_points(points), points)
             return len(points)
 
         return self._write(delete)
@@ -405,14 +447,14 @@ class QdrantEdgeDocumentStore(EdgeSearch):
                 return 0
             self._admit(shard, [("The meta given to update_by_filter", fingerprint)], traits)
             if converters.HAS_LONG_FLOATS not in shard.manifest.traits:
-                shard.update(edge.UpdateOperation.set_payload(points, changes, "meta"))
+                shard.update(edge.UpdateOperation.set_payload(points, changes, "meta"), points)
                 return len(points)
             for record in self._retrieve(shard, points, True, False):
                 payload = record.payload or {}
                 merged = converters.payload_meta(payload) | changes
                 kept = {key: payload[key] for key in ("id", "content", "blob")}
                 payload = kept | converters.meta_payload(merged, where="meta", traits=set())
-                shard.update(edge.UpdateOperation.overwrite_payload([record.id], payload))
+                shard.update(edge.UpdateOperation.overwrite_payload([record.id], payload), [record.id])
             return len(points)
 
         return self._write(update)

@@ -45,7 +45,7 @@ class EdgeSearch(EdgeAccess):
     """How a store searches. Scores are Python floats, a higher one is better, and ties are ordered by document id."""
 
     return_embedding: bool
-    _search_parameters: edge.SearchParams | None
+    _search_parameters: edge.SearchParams
 
     def search_ids(
         self,

@@ -8,10 +8,13 @@ The folder of a store, and the process-wide registry of opened shards.
 Layout of a store's folder:
 
 * `resrank.json`: the manifest. What the collection is (dimension, similarity, sparse or not), which model's vectors it
-  holds, and which kinds of values its documents ever had. Written whole: temporary file, fsync, rename.
-* `shard/`: the engine's files. Built as `shard.creating-*` and renamed, so that it is complete or absent.
+  holds, which kinds of values its documents ever had, and which folder holds them. Written whole: temporary file,
+  fsync, rename.
+* `shard/`: the engine's files. Built as `shard.creating-*` and renamed, so that it is complete or absent. An index that
+  was built aside (see `index_build`) is `shard-*/`, and takes the place of the former one when the manifest names it.
 
-A process killed at any moment leaves one of: an empty folder, a manifest without a shard, or both. Each opens again.
+A process killed at any moment leaves one of: an empty folder, a manifest without a shard, or both, and perhaps a shard
+that the manifest does not name yet or no more. Each opens again, without the latter.
 
 The engine locks a shard for one handle per machine, so that all stores of a process on one real path share one handle.
 It is reference counted and closed with its last user. A handle cannot cross `os.fork` (a call on it blocks forever):
@@ -22,34 +25,42 @@ import atexit
 import contextlib
 import ctypes
 import errno
-import json
 import os
 import shutil
 import threading
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import qdrant_edge as edge
 from haystack import logging
 from haystack.document_stores.errors import DocumentStoreError
 
-from .converters import TRAITS
 from .disk import missing_room
-from .engine_config import PointId, index_type, payload_indexes, shard_config
+from .engine_config import (
+    PointId,
+    for_new_collection,
+    index_type,
+    is_rebuilt_by,
+    payload_indexes,
+    shard_config,
+    shard_settings,
+)
 from .filters import engine_path, field_path, parse_path
+from .manifest import MANIFEST_NAME, SHARD_NAME, WRITING, Manifest, read_manifest, sync_folder, write_manifest
+
+if TYPE_CHECKING:
+    from .index_build import IndexBuild
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MANIFEST_NAME = "resrank.json"
-SHARD_NAME = "shard"
-_TEMPORARY = (f"{MANIFEST_NAME}.writing-", f"{SHARD_NAME}.creating-")
-_FORMAT = 1
+CREATING, OPTIMIZING = f"{SHARD_NAME}.creating-", f"{SHARD_NAME}.optimizing-"
+_TEMPORARY = (WRITING, CREATING, OPTIMIZING)
 _ID_CACHE_SIZE = 100_000  # about 25 MB
 
 
@@ -67,90 +78,6 @@ class StoreFullError(QdrantEdgeStoreError):
 
 class ShardClosedError(QdrantEdgeStoreError):
     """The shard was closed by another thread between being looked up and being used."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """
-    What a collection is and holds, as kept in `resrank.json`.
-
-    :param embedding_dim: Dimension of the dense vectors.
-    :param similarity: `dot_product`, `cosine` or `l2`.
-    :param use_sparse_embeddings: Whether the collection has sparse vectors.
-    :param fingerprint: Which model made the vectors; `None` until the first one is written.
-    :param traits: The `TRAITS` that a document of the collection ever had.
-    """
-
-    embedding_dim: int
-    similarity: str
-    use_sparse_embeddings: bool
-    fingerprint: str | None = None
-    traits: frozenset[str] = field(default_factory=frozenset)
-
-
-def read_manifest(folder: str) -> Manifest | None:
-    """
-    Read the manifest of a store's folder.
-
-    :param folder: The folder, which need not exist.
-    :returns: The manifest, or `None` if there is none.
-    :raises ValueError: If it cannot be understood.
-    """
-    path = os.path.join(folder, MANIFEST_NAME)
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        values = json.loads(text)
-        version = values.pop("format")
-        if version != _FORMAT:
-            msg = f"{path} has format {version!r}; this version of resrank reads format {_FORMAT}. Upgrade resrank."
-            raise ValueError(msg)
-        traits = frozenset(values.pop("traits"))
-        if not traits <= TRAITS:
-            msg = f"{path} names the unknown traits {sorted(traits - TRAITS)}. Upgrade resrank."
-            raise ValueError(msg)
-        return Manifest(**values, traits=traits)
-    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-        msg = f"{path} is not a manifest that this version of resrank can read ({error}). Restore it from a backup."
-        raise ValueError(msg) from error
-
-
-def _sync_folder(folder: str) -> None:
-    """Make renames in a folder durable, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _write_manifest(folder: str, manifest: Manifest, *, first: bool = False) -> None:
-    """Write the manifest whole; with `first`, fail with FileExistsError if another process was faster."""
-    values = {"format": _FORMAT, **vars(manifest), "traits": sorted(manifest.traits)}
-    path = os.path.join(folder, MANIFEST_NAME)
-    temporary = os.path.join(folder, f"{_TEMPORARY[0]}{os.getpid()}-{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if first:
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
-                os.rename(temporary, path)
-        else:
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-    _sync_folder(folder)
 
 
 def _check_manifest(folder: str, found: Manifest, wanted: Manifest) -> None:
@@ -190,7 +117,7 @@ def _prepare_folder(folder: str, wanted: Manifest) -> Manifest:
             )
             raise ValueError(msg)
         try:
-            _write_manifest(folder, wanted, first=True)
+            write_manifest(folder, wanted, first=True)
             return wanted
         except FileExistsError:
             found = read_manifest(folder)
@@ -204,7 +131,7 @@ def _prepare_folder(folder: str, wanted: Manifest) -> Manifest:
 def _create_shard(folder: str, config: edge.EdgeConfig) -> None:
     """Build a shard aside and move it into place; the loser of a race discards its own."""
     target = os.path.join(folder, SHARD_NAME)
-    temporary = os.path.join(folder, f"{_TEMPORARY[1]}{os.getpid()}-{uuid.uuid4().hex}")
+    temporary = os.path.join(folder, f"{CREATING}{os.getpid()}-{uuid.uuid4().hex}")
     try:
         os.mkdir(temporary)
         shard = edge.EdgeShard.create(temporary, config)
@@ -218,12 +145,68 @@ def _create_shard(folder: str, config: edge.EdgeConfig) -> None:
                 raise
             msg = f"The engine could not create a collection in {folder!r}: {error}"
             raise QdrantEdgeStoreError(msg) from error
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _load_shard(folder: str, config: edge.EdgeConfig) -> edge.EdgeShard:
+def _shard_folders(folder: str) -> list[str]:
+    names = os.listdir(folder)
+    return [name for name in names if name == SHARD_NAME or name.startswith((f"{SHARD_NAME}-", *_TEMPORARY[1:]))]
+
+
+def _open_shard(
+    folder: str, manifest: Manifest, first: edge.EdgeConfig, config: edge.EdgeConfig
+) -> tuple[edge.EdgeShard, Manifest]:
+    """Open the shard that the manifest names, also where another process moves on to another one meanwhile."""
+    while True:
+        missing = not os.path.isdir(os.path.join(folder, manifest.shard))
+        alone = missing and not any(name.startswith(f"{SHARD_NAME}-") for name in _shard_folders(folder))
+        if alone and manifest.shard == SHARD_NAME:
+            _create_shard(folder, first)
+        try:
+            if missing and not os.path.isdir(os.path.join(folder, manifest.shard)):
+                msg = (
+                    f"The store in {folder!r} lacks its folder {manifest.shard!r}, which {MANIFEST_NAME} names. "
+                    "Restore the whole folder from a backup. Nothing was changed."
+                )
+                raise QdrantEdgeStoreError(msg)
+            engine = load_shard(folder, manifest.shard, config)
+        except QdrantEdgeStoreError:
+            current = read_manifest(folder) or manifest
+            if current.shard == manifest.shard:
+                raise
+            manifest = current
+            continue
+        # The manifest may have changed between being read and the engine's lock being won.
+        current = read_manifest(folder) or manifest
+        if current.shard == manifest.shard:
+            return engine, current
+        engine.close()
+        manifest = current
+
+
+def _remove_leftovers(folder: str, kept: str) -> None:
+    """Remove what killed processes left. Only for the holder of the engine's lock."""
+    for name in os.listdir(folder):
+        if name.startswith(_TEMPORARY) or (name in _shard_folders(folder) and name != kept):
+            path = os.path.join(folder, name)
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a process that lost the race may clean up after itself meanwhile
+                os.remove(path)
+
+
+def load_shard(folder: str, name: str, config: edge.EdgeConfig | None) -> edge.EdgeShard:
+    """
+    Open the engine's files.
+
+    :param folder: The store's folder.
+    :param name: The shard's folder within it.
+    :param config: The settings to use from now on; `None` keeps those that it has.
+    :returns: The engine's handle.
+    :raises StoreBusyError: If another handle is open.
+    :raises QdrantEdgeStoreError: If the engine refuses for another reason.
+    """
     try:
-        return edge.EdgeShard.load(os.path.join(folder, SHARD_NAME), config)
+        return edge.EdgeShard.load(os.path.join(folder, name), config)
     except Exception as error:
         if "WouldBlock" in str(error):
             msg = (
@@ -251,8 +234,8 @@ class SharedShard:
 
         :param folder: The real path.
         :param wanted: What the collection must be; its fingerprint and traits are those of a new one.
-        :param tuning: `hnsw_config` and `quantization_config` of the store.
-        :raises ValueError: If the folder holds something else.
+        :param tuning: The store's settings of the engine, as `shard_config` takes them.
+        :raises ValueError: If the folder holds something else, or a setting cannot be changed.
         :raises StoreFullError: If the disk is too full.
         :raises QdrantEdgeStoreError: If the engine refuses.
         """
@@ -265,27 +248,24 @@ class SharedShard:
         self._calls_in_progress = 0
         self.pid = os.getpid()
         self.document_ids: dict[PointId, str] = {}
-        self.manifest = _prepare_folder(folder, wanted)
-        config = shard_config(
-            embedding_dim=wanted.embedding_dim,
-            similarity=wanted.similarity,
-            use_sparse_embeddings=wanted.use_sparse_embeddings,
-            **tuning,
-        )
-        is_new = not os.path.isdir(os.path.join(folder, SHARD_NAME))
-        self.check_room(to_write=is_new)
-        if is_new:
-            _create_shard(folder, config)
-        self.engine = _load_shard(folder, config)
-        self._identity = self._folder_identity()
-        # The manifest may have changed between being read and the engine's lock being won.
-        self.manifest = read_manifest(folder) or self.manifest
-        for name in os.listdir(folder):
-            if name.startswith(_TEMPORARY):  # left by a killed process: only the holder of the lock gets here
-                path = os.path.join(folder, name)
-                shutil.rmtree(path, ignore_errors=True)
-                with contextlib.suppress(OSError):  # a process that lost the race may clean up after itself meanwhile
-                    os.remove(path)
+        self.build: IndexBuild | None = None  # while it runs
+        self.last_build: IndexBuild | None = None
+        self.build_error: QdrantEdgeStoreError | None = None
+        self.retry_from = 0  # how many documents must be unoptimised before a failed build is tried again
+        self._moving = False
+        manifest = _prepare_folder(folder, wanted)
+        settings = shard_settings(folder, manifest.settings, tuning)
+        kind: dict[str, Any] = {
+            "embedding_dim": wanted.embedding_dim,
+            "similarity": wanted.similarity,
+            "use_sparse_embeddings": wanted.use_sparse_embeddings,
+        }
+        first = shard_config(**kind, **for_new_collection(tuning))
+        self.check_room(to_write=not os.path.isdir(os.path.join(folder, manifest.shard)))
+        self.engine, self.manifest = _open_shard(folder, manifest, first, shard_config(**kind, **tuning))
+        self._place = self._place_of(self.manifest.shard)
+        _remove_leftovers(folder, self.manifest.shard)
+        self.change_manifest(settings=settings)
         information = self.engine.info()
         vectors = 2 if wanted.use_sparse_embeddings else 1  # sparse vectors always count as indexed
         points = information.points_count
@@ -294,17 +274,32 @@ class SharedShard:
         self.indexes: dict[tuple[str, ...], edge.PayloadSchemaType] = {}
         self.told_of_space = False
         self._read_indexes()
+        if self.is_outdated:
+            logger.warning(
+                "The index of the store in {folder} was built with {indexed}, and {settings} are asked for. Searches "
+                "use it as it is until optimize() rebuilds it, or the next write does if optimize_threshold is not 0.",
+                folder=folder,
+                indexed=self.manifest.indexed,
+                settings=settings,
+            )
 
-    def _folder_identity(self) -> tuple[int, int] | None:
+    def _place_of(self, name: str) -> tuple[str, int, int] | None:
+        """Where a shard's files are, and which folder that is."""
         try:
-            status = os.stat(os.path.join(self.folder, SHARD_NAME))
+            status = os.stat(os.path.join(self.folder, name))
         except OSError:
             return None
-        return status.st_dev, status.st_ino
+        return name, status.st_dev, status.st_ino
 
     def _read_indexes(self) -> None:
         schema = self.engine.info().payload_schema
         self.indexes = {parse_path(path): index.data_type for path, index in schema.items()}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the index was built with other settings than those in force."""
+        indexed = self.manifest.indexed
+        return indexed is not None and self.optimized > 0 and is_rebuilt_by(self.manifest.settings, indexed)
 
     @property
     def is_usable(self) -> bool:
@@ -314,14 +309,15 @@ class SharedShard:
     @property
     def is_in_place(self) -> bool:
         """Whether the folder on disk is still the one that was opened."""
-        return self._folder_identity() == self._identity
+        place = self._place
+        return place is None or self._place_of(place[0]) == place
 
     def check_compatible(self, wanted: Manifest, tuning: dict[str, Any]) -> None:
         """
         Check that another store may share this shard.
 
         :param wanted: What that store expects the collection to be.
-        :param tuning: Its `hnsw_config` and `quantization_config`; `None` accepts any.
+        :param tuning: Its settings of the engine; `None` accepts any.
         :raises ValueError: If a setting differs.
         """
         _check_manifest(self.folder, self.manifest, wanted)
@@ -358,7 +354,7 @@ class SharedShard:
                 raise ValueError(msg)
             with self.lock:
                 if self.indexes.get(parts) != index_type(parameters):
-                    self.update(edge.UpdateOperation.create_field_index(path, parameters))
+                    self.update(edge.UpdateOperation.create_field_index(path, parameters), None)
                     self._read_indexes()
 
     def call(self, operation: Callable[[edge.EdgeShard], T]) -> T:
@@ -371,6 +367,7 @@ class SharedShard:
         :raises QdrantEdgeStoreError: If the engine fails.
         """
         with self._calls:
+            self._calls.wait_for(lambda: not self._moving)
             if self.closed:
                 msg = f"The store in {self.folder!r} was closed by another thread."
                 raise ShardClosedError(msg)
@@ -393,17 +390,66 @@ class SharedShard:
                 self._calls_in_progress -= 1
                 self._calls.notify_all()
 
-    def update(self, operation: edge.UpdateOperation) -> None:
+    def update(self, operation: edge.UpdateOperation, points: Iterable[PointId] | None) -> None:
         """
-        Apply one update of the engine. It is in the write-ahead log when this returns.
+        Apply one update of the engine. It is in the write-ahead log when this returns. The caller holds `lock`.
 
         :param operation: The update.
+        :param points: Which points it changes; `None` for an update of the collection, which is harmless to repeat.
         :raises ShardClosedError: If another thread closed the shard.
         :raises StoreFullError: If the disk has no room for it.
         :raises QdrantEdgeStoreError: If the engine fails.
         """
         self.check_room()
+        if self.build is not None:
+            self.build.note(operation, points)
         self.call(lambda engine: engine.update(operation))
+
+    def move_to(self, name: str, engine: edge.EdgeShard) -> None:
+        """
+        Go on with another shard that holds the same points, and remove the former one. The caller holds `lock`.
+
+        :param name: Its folder within the store's.
+        :param engine: Its handle.
+        :raises ShardClosedError: If another thread closed this one.
+        """
+        with self._calls:
+            if self.closed:
+                raise ShardClosedError
+            self._moving = True
+            self._calls.wait_for(lambda: self._calls_in_progress == 0)
+        former, former_name = self.engine, self.manifest.shard
+        try:
+            self.change_manifest(shard=name)
+            self.engine = engine
+            self._place = self._place_of(name)
+        finally:
+            with self._calls:
+                self._moving = False
+                self._calls.notify_all()
+        former.close()
+        shutil.rmtree(os.path.join(self.folder, former_name), ignore_errors=True)
+
+    def note_optimized(self, documents: int) -> None:
+        """
+        Count documents as indexed with the settings in force. The caller holds `lock`.
+
+        :param documents: How many of those that were not indexed before.
+        """
+        self.optimized += documents
+        self.unoptimized = max(0, self.unoptimized - documents)
+        self.retry_from = 0
+        self.change_manifest(indexed=self.manifest.settings)
+
+    def raise_build_error(self) -> None:
+        """
+        Report a failure of the index build that nobody was told of yet.
+
+        :raises QdrantEdgeStoreError: If there was one.
+        """
+        error, self.build_error = self.build_error, None
+        if error is not None:
+            raise error
 
     def check_in_place(self) -> None:
         """
@@ -426,7 +472,7 @@ class SharedShard:
         """
         manifest = replace(self.manifest, **changes)
         if manifest != self.manifest:
-            _write_manifest(self.folder, manifest)
+            write_manifest(self.folder, manifest)
             self.manifest = manifest
 
     def names_of(self, points: list[PointId]) -> dict[PointId, str]:
@@ -493,6 +539,20 @@ _collected: deque[SharedShard] = deque()  # released by the garbage collector wh
 _inherited: list[SharedShard] = []
 
 
+def hold(shard: SharedShard) -> Lease | None:
+    """
+    Get another reference to an open shard. The caller does not hold the shard's `lock`.
+
+    :param shard: The shard.
+    :returns: The reference; `None` if the shard was closed.
+    """
+    with _registry_lock:
+        if not shard.is_usable:
+            return None
+        shard.users += 1
+        return Lease(shard)
+
+
 def _release(shard: SharedShard) -> None:
     """Release one reference. The caller holds the registry's lock."""
     shard.users -= 1
@@ -532,7 +592,7 @@ def acquire(
 
     :param path: The folder; `~` is the home folder. All paths that lead to one folder share one shard.
     :param wanted: What the collection must be.
-    :param tuning: `hnsw_config` and `quantization_config` of the store.
+    :param tuning: The store's settings of the engine, as `shard_config` takes them.
     :param payload_fields_to_index: Payload indexes to create if they are missing.
     :returns: The reference.
     :raises ValueError: If the folder is not a store, or one with other settings.
@@ -564,6 +624,16 @@ def acquire(
 
 def _close_all() -> None:
     """Flush and close what is still open when the interpreter exits."""
+    with _registry_lock:
+        shards = list(_registry.values())
+    for shard in shards:
+        if shard.build is not None:
+            logger.warning(
+                "Waiting for the index of the store in {folder}. It is safe to interrupt: only the build is lost.",
+                folder=shard.folder,
+            )
+        if shard.last_build is not None:
+            shard.last_build.wait()
     with _registry_lock:
         shards = list(_registry.values())
         _registry.clear()
