@@ -23,6 +23,7 @@ from .settings import Settings
 
 BENCHMARKS = ("rerank", "indexing", "pipeline", "growth", "memory", "serving")
 OF_TWINS = ("rerank", "growth")
+ON_REQUEST = ("million",)  # half an hour or more, and gigabytes of disk
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,7 +31,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     *,
-    only: Annotated[str, typer.Option(help=f"Some of {', '.join(BENCHMARKS)}, separated by commas.")] = "",
+    only: Annotated[str, typer.Option(help=f"Some of {', '.join(BENCHMARKS + ON_REQUEST)}, separated by commas.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it runs.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ….")] = "cpu",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; also of the peers.")] = "auto",
@@ -79,6 +80,7 @@ def _chosen(only: str, twin: str | None) -> list[str]:
         raise typer.BadParameter(msg, param_hint="--twin")
     from_all = BENCHMARKS if twin is None else OF_TWINS
     names = [name.strip() for name in only.split(",") if name.strip()] or list(from_all)
+    from_all += ON_REQUEST if twin is None else ()
     unknown = [name for name in names if name not in from_all]
     if unknown:
         of_what = "" if twin is None else " of a twin"
