@@ -89,7 +89,7 @@ def test_a_new_store_is_refused_and_made_later(make_store, free, monkeypatch, tm
 
 
 def test_an_index_that_finds_no_room_does_not_fail_the_write(make_store, monkeypatch, caplog):
-    store = make_store(optimize_threshold=1)
+    store = make_store(optimize_threshold=1, optimize_in_background=False)
 
     def fail(*_):
         msg = "too full"
