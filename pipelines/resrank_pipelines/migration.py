@@ -99,6 +99,7 @@ class Migration:
     :param url: of the server; its key is read from `QDRANT_API_KEY`.
     :param collection: to write to; made if it is not there.
     :param batch_size: documents in memory at a time.
+    :param timeout_s: seconds to wait for each answer of the server.
     :param progress: told (what, done, total) as work goes on.
     :raises ValueError: if the URL is none.
     :raises FileNotFoundError: if there is no store.
@@ -111,6 +112,7 @@ class Migration:
         collection: str,
         *,
         batch_size: int = _BATCH_SIZE,
+        timeout_s: int = _TIMEOUT_S,
         progress: Progress | None = None,
     ) -> None:
         check_url(url)
@@ -127,12 +129,12 @@ class Migration:
             similarity=manifest.similarity,  # type: ignore[arg-type]
             use_sparse_embeddings=manifest.use_sparse_embeddings,
         )
-        self._target = _server_store(url, collection, manifest)
+        self._target = _server_store(url, collection, manifest, timeout_s)
         api_key = self._target.api_key
         self._client = qdrant_client.QdrantClient(
             url=url,
             api_key=api_key.resolve_value() if api_key is not None else None,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check_compatibility=False,
         )
 
@@ -318,7 +320,7 @@ def differing_parts(expected: Document, found: Document | None) -> list[str]:
     return [name for name, equal in same.items() if not equal]
 
 
-def _server_store(url: str, collection: str, manifest: Manifest) -> QdrantDocumentStore:
+def _server_store(url: str, collection: str, manifest: Manifest, timeout_s: int) -> QdrantDocumentStore:
     """The store of the shipped server definitions, with the embedded store's kind of vectors."""
     settings = {
         "url": url,
@@ -327,7 +329,7 @@ def _server_store(url: str, collection: str, manifest: Manifest) -> QdrantDocume
         "similarity": manifest.similarity,
         "use_sparse_embeddings": manifest.use_sparse_embeddings,
         "progress_bar": False,
-        "timeout": _TIMEOUT_S,
+        "timeout": timeout_s,
         "client_kwargs": {"check_compatibility": False},
     }
     definition = read_definition("search_server", store=settings)

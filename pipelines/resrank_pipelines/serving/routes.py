@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -109,7 +110,7 @@ def probe_router(service: Service, metrics: Metrics) -> APIRouter:
 
     @router.get(
         "/ready",
-        summary="Whether the model is loaded and the store open",
+        summary="Whether the model is loaded, the store open, and a Qdrant server there",
         response_model=State,
         responses={503: {"model": ErrorResponse, "description": "Not yet."}},
     )
@@ -117,6 +118,9 @@ def probe_router(service: Service, metrics: Metrics) -> APIRouter:
         if not service.ready:
             msg = "the model is still loading, or the server is shutting down"
             raise ServingError(503, msg, retry_after_s=2)
+        problem = await asyncio.to_thread(service.problem)
+        if problem is not None:
+            raise ServingError(503, problem, retry_after_s=2)
         return {"status": "ready"}
 
     @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)

@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from .app import create_app
+from .connections import limited_protocol
 from .settings import ServeSettings
 
 _GRACE_S = 10  # beyond the longest request
@@ -39,6 +40,7 @@ def serve(settings: ServeSettings, host: str, port: int) -> None:
         create_app(settings, on_failure=failed),
         host=host,
         port=port,
+        http=limited_protocol(settings.limits.timeout_s),
         log_config=None,
         access_log=False,  # it writes paths as clients sent them
         server_header=False,

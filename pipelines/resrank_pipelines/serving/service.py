@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from resrank_pipelines.loader import MODEL_TYPE, load_pipeline
 
 from .errors import AbandonedError, ServingError
 from .metrics import Metrics
+from .qdrant import QdrantProbe, unavailable
 from .settings import ServeSettings
 from .shared_engine import SharedEngine, SharedModel
 from .work import Work, current
+
+logger = logging.getLogger("resrank.serve")
 
 _LIST_DEPTH = 100  # candidates that the ranker chooses from, as in the definitions
 
@@ -56,7 +60,18 @@ class Service:
         self._metrics = metrics
         self._engine: SharedEngine | None = None
         self._pipelines: dict[str, Pipeline] = {}
+        self._probe: QdrantProbe | None = None
+        if settings.server and settings.with_store and settings.store.get("url"):
+            self._probe = QdrantProbe(settings.store["url"], settings.store.get("index", "resrank"))
         self.ready = False
+
+    def problem(self) -> str | None:
+        """
+        What keeps a loaded server from answering now: a Qdrant server that does not.
+
+        :returns: for clients; `None`: nothing does.
+        """
+        return None if self._probe is None else self._probe.problem()
 
     def start(self) -> None:
         """
@@ -96,6 +111,8 @@ class Service:
         for pipeline in self._pipelines.values():
             pipeline.close()
         self._pipelines.clear()
+        if self._probe is not None:
+            self._probe.close()
         self._engine = None
 
     def search(self, query: str, top_k: int, filters: dict[str, Any] | None) -> dict[str, Any]:
@@ -284,6 +301,9 @@ def _refusal(causes: list[BaseException], filtered: bool) -> ServingError | None
             return ServingError(502, str(cause))
         if isinstance(cause, FilterError):
             return ServingError(422, f"filters: {str(cause).encode(errors='replace').decode()}")
+        if (told := unavailable(cause)) is not None:
+            logger.warning("%s", told.message)
+            return told
     odd = next((c for c in causes if isinstance(c, TypeError | ValueError | LookupError | RecursionError)), None)
     if filtered and odd is not None:
         kind = type(odd).__name__

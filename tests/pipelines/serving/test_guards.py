@@ -102,10 +102,10 @@ def slow(settings, monkeypatch):
     go, entered = threading.Event(), threading.Event()
     rerank = Service.rerank
 
-    def waiting(self, query, documents):
+    def waiting(self, *arguments):
         entered.set()
         assert go.wait(30)
-        return rerank(self, query, documents)
+        return rerank(self, *arguments)
 
     monkeypatch.setattr(Service, "rerank", waiting)
     limits = Limits(timeout_s=0.3, in_flight=1)
