@@ -12,18 +12,11 @@ In each round every kind of load has its turn on both; each request is a new que
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -31,10 +24,9 @@ from rich.table import Table
 from .clients import CLIENTS
 from .outcome import Outcome
 from .passages import QUERIES, documents, texts_of_words
-from .pipeline import fill
+from .served import index, serving
 from .settings import Settings
 
-_ADDRESS = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 _KINDS = {"one": "one client", "many": f"{CLIENTS} clients", "unshared": f"{CLIENTS}, passes not shared"}
 
 
@@ -48,13 +40,14 @@ def run(settings: Settings) -> Outcome:
     passages = documents(settings.pick(1_000, 30), small=settings.quick)
     loads = _loads(settings)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        _index(f"{folder}/shared", settings, passages)
+        index(f"{folder}/shared", settings, passages)
         shutil.copytree(f"{folder}/shared", f"{folder}/unshared")  # a store belongs to one process
         with (
-            _server(settings, f"{folder}/shared", "--share-passes") as shared,
-            _server(settings, f"{folder}/unshared", "--no-share-passes") as unshared,
+            serving(settings, f"{folder}/shared", "--share-passes") as shared,
+            serving(settings, f"{folder}/unshared", "--no-share-passes") as unshared,
         ):
-            measured = _measure(settings, loads, {"one": shared, "many": shared, "unshared": unshared})
+            ports = {"one": shared.port, "many": shared.port, "unshared": unshared.port}
+            measured = _measure(settings, loads, ports)
     return _outcome(settings, measured, len(passages), {name: load["count"] for name, load in loads.items()})
 
 
@@ -97,53 +90,6 @@ def _clients(job: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError(msg)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def _index(folder: str, settings: Settings, passages: list[Any]) -> None:
-    from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
-
-    store = QdrantEdgeDocumentStore(path=folder)
-    fill(store, {"device": settings.device, "dtype": settings.dtype}, passages)
-    store.close()
-
-
-@contextmanager
-def _server(settings: Settings, store: str, *arguments: str) -> Iterator[int]:
-    command = [sys.executable, "-c", "from resrank_pipelines.cli import main; main()", "serve", "--port", "0"]
-    command += [
-        "--store",
-        store,
-        "--device",
-        settings.device,
-        "--dtype",
-        settings.dtype,
-        "--timeout",
-        "600",
-        *arguments,
-    ]
-    log = Path(f"{store}.log")
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stderr=file)
-    try:
-        yield _ready(process, log)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _ready(process: subprocess.Popen[bytes], log: Path) -> int:
-    until = time.monotonic() + 300
-    while time.monotonic() < until and process.poll() is None:
-        found = _ADDRESS.search(log.read_text(encoding="utf-8"))
-        if found:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/ready"):
-                    return int(found[1])
-            except urllib.error.HTTPError:
-                pass
-        time.sleep(0.1)
-    msg = f"the server did not start: {log.read_text(encoding='utf-8')[-500:]}"
-    raise RuntimeError(msg)
 
 
 def _outcome(
