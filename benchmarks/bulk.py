@@ -40,7 +40,7 @@ GROWTH = 0.1  # of resident memory after the first rows, at most
 _FIRST_ROWS = 20_000
 _WORDS = range(8, 13)
 _COMMAND = [sys.executable, "-c", "from resrank_pipelines.cli import main; main()", "bulk"]
-_TOLD = re.compile(r"Indexing rows.*?: (\d+)")
+_TOLD = re.compile(r"Indexing rows[^:]*(?:: (\d+))?")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -66,18 +66,87 @@ class Run:
     stored: int = 0
 
 
+class _Target:
+    """
+    Where a run writes.
+
+    :param folder: of the embedded store; its name is that of the collection.
+    :param url: of a server, in place of it.
+    """
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self._folder, self._url = folder, url
+        self._collection = f"resrank-benchmark-{os.getpid()}-{folder.name}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """
+        For the command.
+
+        :returns: store and state.
+        """
+        store = (
+            ["--qdrant", self._url, "--collection", self._collection] if self._url else ["--store", str(self._folder)]
+        )
+        return [*store, "--state", f"{self._folder}-state"]
+
+    def ids(self) -> set[str]:
+        """
+        What is there.
+
+        :returns: ids of the points, or of the documents of an embedded store.
+        """
+        if self._url:
+            client, found, offset = self._client(), set[str](), None
+            while client.collection_exists(self._collection):
+                records, offset = client.scroll(self._collection, limit=2_000, offset=offset, with_payload=False)
+                found.update(str(record.id) for record in records)
+                if offset is None:
+                    break
+            return found
+        from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
+        from haystack_integrations.document_stores.resrank.shard import read_manifest
+
+        manifest = read_manifest(str(self._folder))
+        if manifest is None:
+            return set()
+        store = QdrantEdgeDocumentStore(
+            path=str(self._folder), embedding_dim=manifest.embedding_dim, optimize_threshold=0
+        )
+        try:
+            return {document.id for batch in store.document_batches(1_000) for document in batch}
+        finally:
+            store.close()
+
+    def remove(self) -> None:
+        """Leave nothing on the server."""
+        if self._url:
+            self._client().delete_collection(self._collection)
+
+    def _client(self) -> Any:
+        import qdrant_client
+
+        key = os.environ.get("QDRANT_API_KEY")
+        return qdrant_client.QdrantClient(url=self._url, api_key=key, timeout=120, check_compatibility=False)
+
+
 @app.command()
 def main(
     *,
     passages: Annotated[int, typer.Option(min=1_000, help="Of the corpus, 8 to 12 words each.")] = 200_000,
     kills: Annotated[int, typer.Option(min=0, help="Of the second store's runs.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="As of `resrank bulk`.")] = 1,
+    qdrant: Annotated[
+        str | None,
+        typer.Option(help="URL of a Qdrant server, in place of an embedded store; collections are made there."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="As of `resrank bulk`.")] = "resrank-mini",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the corpus and the moments of the kills.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file; default in benchmarks/results/.")] = None,
 ) -> None:
     """
-    Measure bulk indexing into an embedded store.
+    Measure bulk indexing into an embedded store, or a server, of which the memory is not ours.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from .environment import describe
@@ -85,7 +154,8 @@ def main(
 
     chance = random.Random(seed)
     settings = Settings(dtype=dtype)
-    sizes = {"passages": passages, "kills": kills, "workers": workers, "seed": seed}
+    target = "embedded store" if qdrant is None else "Qdrant server"
+    sizes = {"passages": passages, "kills": kills, "workers": workers, "seed": seed, "model": model, "target": target}
     path = out if out is not None else RESULTS / f"bulk-{passages}.json"
     console = Console(width=None if sys.stdout.isatty() else 120)
     report = Report(path, describe(settings), {**asdict(settings), **sizes}, console)
@@ -94,18 +164,21 @@ def main(
     with tempfile.TemporaryDirectory(prefix="resrank-bulk-") as name:
         folder = Path(name)
         corpus = _write_corpus(folder / "corpus.jsonl", passages, chance)
-        arguments = ["--workers", str(workers), "--dtype", dtype]
-        undisturbed = _run(corpus, folder / "undisturbed", arguments)
+        stores = [_Target(folder / name, qdrant) for name in ("undisturbed", "killed")]
+        arguments = ["--workers", str(workers), "--dtype", dtype, "--model", model]
+        undisturbed = _run(corpus, stores[0], arguments)
         console.print(f"undisturbed run: {undisturbed.seconds:.0f} s", highlight=False)
         runs = []
         for _ in range(kills):
             # At a random moment of what is left, so that every kill meets work.
             done = runs[-1].stored if runs else 0
             kill_at = done + (passages - done) * chance.uniform(0.1, 0.6)
-            runs.append(_run(corpus, folder / "killed", arguments, kill_at=kill_at, delay=chance.random()))
+            runs.append(_run(corpus, stores[1], arguments, kill_at=kill_at, delay=chance.random()))
             console.print(f"killed at {runs[-1].rows} rows after {runs[-1].seconds:.0f} s", highlight=False)
-        runs.append(_run(corpus, folder / "killed", arguments))
-        same = _ids_equal(folder / "undisturbed", folder / "killed")
+        runs.append(_run(corpus, stores[1], arguments))
+        same = stores[0].ids() == stores[1].ids()
+        for store in stores:
+            store.remove()
     outcome = _outcome(sizes, undisturbed, runs, same=same)
     report.add("bulk", outcome, time.perf_counter() - started)
     console.print(f"written to {path}", highlight=False, soft_wrap=True)
@@ -120,10 +193,10 @@ def _write_corpus(path: Path, count: int, chance: random.Random) -> Path:
     return path
 
 
-def _run(corpus: Path, store: Path, arguments: list[str], *, kill_at: float = 0.0, delay: float = 0.0) -> Run:
+def _run(corpus: Path, store: _Target, arguments: list[str], *, kill_at: float = 0.0, delay: float = 0.0) -> Run:
     run = Run()
     started = time.perf_counter()
-    command = [*_COMMAND, str(corpus), "--store", str(store), "--state", f"{store}-state", "--json", *arguments]
+    command = [*_COMMAND, str(corpus), *store.arguments, "--json", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stdout is not None
@@ -133,7 +206,7 @@ def _run(corpus: Path, store: Path, arguments: list[str], *, kill_at: float = 0.
             told = _TOLD.search(line)
             if not told:
                 continue
-            run.rows = int(told[1])
+            run.rows = int(told[1] or 0)
             if not run.memory:
                 run.resumed = run.rows
             run.memory.append([run.rows, time.perf_counter() - started, *_resident(process.pid)])
@@ -143,14 +216,12 @@ def _run(corpus: Path, store: Path, arguments: list[str], *, kill_at: float = 0.
                 break
         stdout = process.stdout.read()
     run.seconds = time.perf_counter() - started
-    if kill_at:
-        run.rows = max([run.rows, *(int(told[1]) for told in _TOLD.finditer(stdout))])
-    elif process.returncode:
-        msg = f"`{' '.join(command[3:])}` ended with {process.returncode}: {last}"
-        raise RuntimeError(msg)
-    else:
+    if not kill_at:
+        if process.returncode:
+            msg = f"`{' '.join(command[3:])}` ended with {process.returncode}: {last}"
+            raise RuntimeError(msg)
         run.summary = json.loads(stdout)
-    run.stored = _count(store)
+    run.stored = len(store.ids())
     return run
 
 
@@ -164,29 +235,6 @@ def _resident(pid: int) -> tuple[float, float]:
     return int(values["VmRSS"]) / 1_024, int(values["RssAnon"]) / 1_024
 
 
-def _count(store: Path) -> int:
-    opened = _open(store)
-    try:
-        return opened.count_documents()
-    finally:
-        opened.close()
-
-
-def _ids_equal(left: Path, right: Path) -> bool:
-    ids = []
-    for folder in (left, right):
-        store = _open(folder)
-        ids.append({document.id for batch in store.document_batches(1_000) for document in batch})
-        store.close()
-    return ids[0] == ids[1]
-
-
-def _open(store: Path) -> Any:
-    from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
-
-    return QdrantEdgeDocumentStore(path=str(store), optimize_threshold=0)
-
-
 def _outcome(sizes: dict[str, Any], undisturbed: Run, runs: list[Run], *, same: bool) -> Outcome:
     first = min(_FIRST_ROWS, sizes["passages"] // 5)
     early = max(row[2] for row in undisturbed.memory if row[0] <= first)
@@ -194,6 +242,8 @@ def _outcome(sizes: dict[str, Any], undisturbed: Run, runs: list[Run], *, same: 
     begun, ended = undisturbed.memory[0], undisturbed.memory[-1]
     rate = (ended[0] - begun[0]) / (ended[1] - begun[1])
     summary = runs[-1].summary or {}
+    # An embedded store keeps what it holds in the memory of the process, mostly as mapped files.
+    growth = Bar(f"growth of resident memory after {first:,} rows", late / early - 1, "<=", GROWTH)
     memory = Table(title="resident memory of the undisturbed run", title_justify="left")
     for column in ("rows", "s", "resident MiB", "anonymous MiB"):
         memory.add_column(column, justify="right")
@@ -225,7 +275,7 @@ def _outcome(sizes: dict[str, Any], undisturbed: Run, runs: list[Run], *, same: 
         },
         shown=[memory, killed],
         bars=[
-            Bar(f"growth of resident memory after {first:,} rows", late / early - 1, "<=", GROWTH),
+            *([] if sizes["target"] == "embedded store" else [growth]),
             Bar("acknowledged passages that a kill lost", lost, "<=", 0),
             Bar("stored passages that were encoded again", twice, "<=", 0),
             Bar("both stores hold the same passages", float(same), ">=", 1),
