@@ -58,7 +58,7 @@ def _loads(settings: Settings) -> dict[str, Any]:
         return {"path": path, "count": settings.pick(count, 8), "body": body}
 
     return {
-        "search": load("/v1/search", 128, top_k=10),
+        "search": load("/v1/search", 320, top_k=10),
         "rerank 10 texts of 20 words": load("/v1/rerank", 64, documents=texts[:10]),
         f"rerank {len(texts)} texts of 20 words": load("/v1/rerank", 32, documents=texts),
     }
