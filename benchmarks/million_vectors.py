@@ -10,9 +10,9 @@ As many vectors as asked for, from as many real ones as a laptop encodes.
    normal distribution with the covariance of the real vectors, scaled to length 1 on average. Noise that is alike in
    all directions would be nearly orthogonal to everything, and its neighbours arbitrary; this noise keeps the spectrum,
    and so the number of directions in which vectors really differ.
-3. `s` is drawn for each copy from 0.3 … 1.1, so that copies have a cosine of .96 … .67 to their origin: as far as real
-   passages of one subject are from each other (the benchmark prints both distributions). None is a near-duplicate, and
-   the copies of different origins overlap.
+3. `s` is drawn for each copy from 0.3 … 1.1, so that copies have a cosine of .96 … .67 to their origin. None is a
+   near-duplicate, and the copies of different origins overlap. The collection is denser than the real vectors, as one
+   of a million is denser than one of 20,000: the benchmark prints both distributions.
 4. Queries are held out: one half real queries, one half copies of passages made like those of the collection.
 """
 

@@ -26,7 +26,7 @@ DISTANCES = {
     "l2": edge.Distance.Euclid,
 }
 
-# Qdrant's defaults but for ef_construct and ef, which are measured at a million vectors: docs/scale.md.
+# Qdrant's defaults but for ef_construct and ef, whose recall is measured in docs/scale.md.
 _HNSW_DEFAULTS: dict[str, Any] = {"m": 16, "ef_construct": 200, "full_scan_threshold": 10_000}
 _SEARCH_DEFAULTS: dict[str, Any] = {"hnsw_ef": 512}
 _RESCORING_DEFAULTS: dict[str, Any] = {"rescore": True, "oversampling": 2.0}  # the engine does not rescore int8 unasked
