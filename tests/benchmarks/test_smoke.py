@@ -169,3 +169,18 @@ def test_wrong_names_are_refused(arguments: list[str], message: str):
     done = run(*arguments)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_bulk_measures_memory_and_survives_a_kill(tmp_path: Path):
+    out = tmp_path / "bulk.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bulk", "--passages", "4000", "--kills", "1", "--out", str(out)],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3_000:]
+    report = json.loads(out.read_text())["benchmarks"]["bulk"]
+    assert report["results"]["undisturbed"]["stored"] == 4_000
+    assert [bar["met"] for bar in report["bars"]] == [True] * 3
+    killed, last = report["results"]["runs"]
+    assert killed["summary"] is None
+    assert last["stored"] == 4_000
