@@ -185,7 +185,13 @@ def test_dense_retriever_and_haystacks_own_around_our_parts_answer_the_same(fres
 
 def test_second_run_of_the_filter_finds_everything_stored(fresh_process: dict[str, Any]):
     assert fresh_process["new_passage_filter"]["documents"] == []
-    assert fresh_process["new_passage_filter"]["outputs"] == ["blank", "documents", "passage_ids", "unchanged"]
+    assert fresh_process["new_passage_filter"]["outputs"] == [
+        "blank",
+        "changed",
+        "documents",
+        "passage_ids",
+        "unchanged",
+    ]
 
 
 def test_empty_server_store_answers_with_nothing(fresh_process: dict[str, Any]):

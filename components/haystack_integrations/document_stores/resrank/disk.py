@@ -12,8 +12,9 @@ could be caught and told. So there must be room for all that the files have rese
 
 from __future__ import annotations
 
+import os
 import shutil
-from pathlib import Path
+import stat
 
 _MIB = 1024 * 1024
 _BLOCK = 512  # of `st_blocks`, whatever the file system's own is
@@ -29,14 +30,15 @@ def reserved_bytes(folder: str) -> int:
     :returns: bytes; 0 where the system does not tell.
     """
     total = 0
-    for path in Path(folder).rglob("*"):
-        try:
-            status = path.lstat()
-        except OSError:  # the engine removes files meanwhile
-            continue
-        blocks = getattr(status, "st_blocks", None)
-        if blocks is not None and path.is_file():
-            total += max(0, status.st_size - blocks * _BLOCK)
+    for where, _, names in os.walk(folder):  # it passes over folders that are removed meanwhile
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(where, name))
+            except OSError:  # the engine removes files meanwhile
+                continue
+            blocks = getattr(status, "st_blocks", None)
+            if blocks is not None and stat.S_ISREG(status.st_mode):
+                total += max(0, status.st_size - blocks * _BLOCK)
     return total
 
 
