@@ -44,7 +44,7 @@ while True:
 
 def check(path: Path, acknowledged: int) -> int:
     """Open what a killed writer left, and check that all acknowledged documents are whole."""
-    store = QdrantEdgeDocumentStore(path=str(path), embedding_dim=4)
+    store = QdrantEdgeDocumentStore(path=str(path), embedding_dim=4, optimize_threshold=0)  # no build of its own
     try:
         documents = sorted(store.filter_documents(), key=lambda document: document.meta["n"])
         assert len(documents) >= acknowledged
