@@ -223,7 +223,7 @@ store = QdrantEdgeDocumentStore(path=sys.argv[1], embedding_dim=4)
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:
     print(store.count_documents(), flush=True)
-    time.sleep(1)
+    time.sleep(3)  # until the slowest has tried
 except RuntimeError as error:
     print(type(error).__name__, flush=True)
 """
