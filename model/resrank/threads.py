@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import cached_property
+from itertools import chain, islice
 from types import TracebackType
 from typing import TypeVar
 
@@ -35,10 +36,19 @@ class BatchThreads:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        parameters = list(model.parameters())
+        self._model = model
+        self._pool: ThreadPoolExecutor | None = None
+
+    @cached_property
+    def at_once(self) -> int:
+        """
+        How many batches run side by side.
+
+        :returns: at least 1.
+        """
+        parameters = list(self._model.parameters())
         small = sum(p.numel() for p in parameters) <= _SMALL_MODEL_PARAMETERS
-        self.at_once = torch.get_num_threads() if small and parameters[0].device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self.at_once, "resrank-batch", torch.set_num_threads, (1,))
+        return torch.get_num_threads() if small and parameters[0].device.type == "cpu" else 1
 
     def __enter__(self) -> BatchThreads:
         return self
@@ -46,7 +56,8 @@ class BatchThreads:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def groups(self, batches: Iterable[Item]) -> Iterator[list[Item]]:
         """
@@ -56,6 +67,11 @@ class BatchThreads:
         :returns: lists of at most `at_once` batches, in order.
         """
         remaining = iter(batches)
+        first = list(islice(remaining, 2))
+        if len(first) < 2:  # the usual case of a query: no reason to go through the model's parameters
+            yield from [first] if first else []
+            return
+        remaining = chain(first, remaining)
         while group := list(islice(remaining, self.at_once)):
             yield group
 
@@ -69,6 +85,8 @@ class BatchThreads:
         """
         if len(group) == 1:
             return [function(group[0])]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.at_once, "resrank-batch", torch.set_num_threads, (1,))
         threads = torch.get_num_threads()
         try:
             return list(self._pool.map(function, group))
