@@ -11,8 +11,6 @@ What only the measurement needs (texts, the cross-encoder's folder) is made here
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,10 @@ from .memory_probe import STAGES
 from .outcome import Outcome
 from .passages import texts_of_words
 from .peers import save_cross_encoder
+from .probing import run_probe
 from .settings import Settings
 
 _QUICK_STAGES = ("rerank",)
-_ROOT = Path(__file__).parent.parent
 
 
 def run(settings: Settings) -> Outcome:
@@ -48,7 +46,7 @@ def run(settings: Settings) -> Outcome:
         if any(stage.startswith("peers") for stage in stages):
             save_cross_encoder(folder / "cross-encoder")
         for stage in stages:
-            results[stage] = _probe(stage, folder)
+            results[stage] = run_probe("memory_probe", stage, folder)
     table = Table(title="passages and texts of 100 words", title_justify="left")
     table.add_column("stage")
     for column in ("peak MiB", "resident MiB", "peak over its imports"):
@@ -66,17 +64,3 @@ def run(settings: Settings) -> Outcome:
         shown=[table],
         notes=["each stage in a fresh process; weights are memory-mapped files in part, which count once touched"],
     )
-
-
-def _probe(stage: str, folder: Path) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory_probe", stage, str(folder)],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        msg = f"measuring the memory of {stage!r} failed:\n{done.stderr[-2_000:]}"
-        raise RuntimeError(msg)
-    return json.loads(done.stdout.splitlines()[-1])

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,12 +34,12 @@ from rich.table import Table
 
 from .million_vectors import CACHE, LARGEST_NOISE, SMALLEST_NOISE, Growth, exact_neighbours, real_vectors
 from .outcome import Bar, Outcome
+from .probing import run_probe
 from .settings import Settings
 
 VECTORS = 1_000_000
 REAL = 20_000
 QUERIES = 2_000
-_ROOT = Path(__file__).parent.parent
 _TOP_K = 10
 _SAMPLE = 1_000
 _EFS = (64, 128, 256, 512)
@@ -260,17 +259,7 @@ def _quartiles(values: np.ndarray) -> list[float]:
 def _probe(stage: str, folder: Path, job: dict[str, Any] | None = None) -> dict[str, Any]:
     if job is not None:
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.million_probe", stage, str(folder.resolve())],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        msg = f"the stage {stage!r} failed:\n{done.stderr[-2_000:]}"
-        raise RuntimeError(msg)
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_probe("million_probe", stage, folder)
 
 
 def _files(folder: Path) -> list[Path]:
