@@ -23,21 +23,29 @@ import typer
 from rich.markup import escape
 
 from .bulk.command import bulk
-from .command import AsJson, Device, Dtype, Model, command, make_app, model_parameters
+from .command import (
+    DEFAULT_STORE,
+    AsJson,
+    Collection,
+    Device,
+    Dtype,
+    Model,
+    Qdrant,
+    Store,
+    command,
+    make_app,
+    model_parameters,
+)
 
 if TYPE_CHECKING:
     from resrank import ResRank
 
-DEFAULT_STORE = ".resrank/store"
 SOME_FILES_FAILED = 3
 
 app = make_app(
     "resrank", "Index your files and search them: hybrid retrieval, then listwise reranking in one forward pass."
 )
 
-Store = Annotated[
-    Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.", show_default=True)
-]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many results.")]
 Reader = Annotated[
     str, typer.Option("--reader", envvar="RESRANK_READER", help="What finds answers: a name, folder or hub id.")
@@ -215,11 +223,8 @@ def ask(
 def serve(
     *,
     store: Store = Path(DEFAULT_STORE),
-    qdrant: Annotated[
-        str | None,
-        typer.Option("--qdrant", envvar="RESRANK_QDRANT_URL", help="URL of a Qdrant server, in place of --store."),
-    ] = None,
-    collection: Annotated[str, typer.Option("--collection", help="Of the Qdrant server.")] = "resrank",
+    qdrant: Qdrant = None,
+    collection: Collection = "resrank",
     rerank_only: Annotated[bool, typer.Option("--rerank-only", help="Only rank texts that clients send.")] = False,
     model: Model = "resrank-mini",
     reader: Reader = "resrank-reader-mini",

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 # Before Haystack is imported: a command line that works offline sends nothing anywhere.
@@ -19,6 +20,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import typer
 
+DEFAULT_STORE = ".resrank/store"
+
+Store = Annotated[
+    Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.", show_default=True)
+]
+Qdrant = Annotated[
+    str | None,
+    typer.Option("--qdrant", envvar="RESRANK_QDRANT_URL", help="URL of a Qdrant server, in place of --store."),
+]
+Collection = Annotated[str, typer.Option("--collection", help="Of the Qdrant server.")]
 Model = Annotated[str, typer.Option("--model", envvar="RESRANK_MODEL", help="Model name, checkpoint folder or hub id.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps, …; default: the best one present.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]

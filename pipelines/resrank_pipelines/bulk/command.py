@@ -14,7 +14,18 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from resrank_pipelines.command import AsJson, Device, Dtype, Model, command, model_parameters
+from resrank_pipelines.command import (
+    DEFAULT_STORE,
+    AsJson,
+    Collection,
+    Device,
+    Dtype,
+    Model,
+    Qdrant,
+    Store,
+    command,
+    model_parameters,
+)
 
 ROWS_DAMAGED = 3
 _SHOWN = 3  # of each kind; --json names more
@@ -40,14 +51,9 @@ def bulk(
         typer.Argument(help="Files of passages: jsonl, jsonl.gz, parquet; folders of them, or in BEIR layout."),
     ],
     *,
-    store: Annotated[
-        Path, typer.Option("--store", envvar="RESRANK_STORE", help="Folder of the embedded store.")
-    ] = Path(".resrank/store"),
-    qdrant: Annotated[
-        str | None,
-        typer.Option("--qdrant", envvar="RESRANK_QDRANT_URL", help="URL of a Qdrant server, in place of --store."),
-    ] = None,
-    collection: Annotated[str, typer.Option("--collection", help="Of the Qdrant server.")] = "resrank",
+    store: Store = Path(DEFAULT_STORE),
+    qdrant: Qdrant = None,
+    collection: Collection = "resrank",
     model: Model = "resrank-mini",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that embed.")] = 1,
     ray: Annotated[

@@ -22,6 +22,9 @@ logger = logging.getLogger("resrank.serve")
 _TIMEOUT_S = 2  # a probe that waits longer is no use to whoever probes
 _FRESH_S = 1.0  # probes come often, and from anybody
 _RETRY_S = 2
+_NO_COLLECTION = (
+    "the Qdrant server has no such collection: index into it, or start this server with another --collection"
+)
 
 
 class QdrantProbe:
@@ -76,7 +79,7 @@ class QdrantProbe:
         except Exception as error:
             told = unavailable(error)
             return told.message if told is not None else _silent(error)
-        return "the Qdrant server has no such collection: index into it, or start this server with another --collection"
+        return _NO_COLLECTION
 
 
 def unavailable(error: BaseException) -> ServingError | None:
@@ -95,8 +98,7 @@ def unavailable(error: BaseException) -> ServingError | None:
         msg = "the Qdrant server refuses this server's key: set QDRANT_API_KEY to one that may read, and start again"
         return ServingError(503, msg)
     if status == 404:
-        msg = "the Qdrant server has no such collection: index into it, or start this server with another --collection"
-        return ServingError(503, msg, retry_after_s=_RETRY_S)
+        return ServingError(503, _NO_COLLECTION, retry_after_s=_RETRY_S)
     if status is not None and (status >= 500 or status == 429):
         msg = f"the Qdrant server fails (it answered {status}): look at its log; try again later"
         return ServingError(503, msg, retry_after_s=_RETRY_S)
