@@ -25,6 +25,8 @@ import json
 import logging
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -42,6 +44,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
+from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 from resrank import RerankerConfig, ResRank, ResRankConfig
 from resrank.head import Head
 from resrank.reader import ReaderConfig, new_reader
@@ -375,6 +378,39 @@ def unit_vectors() -> Callable[..., np.ndarray]:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[..., dict[str, Any]]:
+    """Read all documents of a store, each checked to be whole."""
+
+    def read(store: Path) -> dict[str, Any]:
+        opened = QdrantEdgeDocumentStore(path=str(store), embedding_dim=32)
+        try:
+            found = {}
+            for document in opened.filter_documents():
+                assert document.content, "half a document"
+                assert len(document.embedding) == 32
+                assert document.sparse_embedding.indices
+                assert document.meta["resrank"]["fingerprint"]
+                found[document.id] = (document.content, tuple(document.embedding), document.meta["file_path"])
+            assert opened.count_documents() == len(found)
+            return found
+        finally:
+            opened.close()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def qdrant_stand_in() -> Iterator[str]:
+    """The URL of a stand-in for a Qdrant server, in a process of its own."""
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    command = [sys.executable, str(Path(__file__).parent / "qdrant_stand_in.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
 
 
 # ------------------------------------------------------------------------------------------------------- LLM endpoint

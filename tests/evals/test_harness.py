@@ -449,15 +449,20 @@ def test_pe_rank_of_another_encoder_is_refused(measure, qwen_language_model_fold
         measure(f"pe-rank:{tmp_path}/pe-rank")
 
 
-def test_e2rank(measure, collection, qwen_encoder_folder, tmp_path):
+@pytest.fixture
+def e2rank_folder(qwen_encoder_folder: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "e2rank"
     shutil.copytree(qwen_encoder_folder, folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}\nassistant:"
     tokenizer.save_pretrained(folder)
-    name = f"e2rank:{folder},pool=bm25,k=3"
+    return folder
+
+
+def test_e2rank(measure, collection, e2rank_folder, tmp_path):
+    name = f"e2rank:{e2rank_folder},pool=bm25,k=3"
     found = {each: outcome.result for each, outcome in measure("bm25", name).items()}
-    plain = E2RankRanker(model=str(folder), listwise_k=3, top_k=None, device="cpu", dtype="float32")
+    plain = E2RankRanker(model=str(e2rank_folder), listwise_k=3, top_k=None, device="cpu", dtype="float32")
     pool = stored(tmp_path / "out", "bm25")
     for query_id, hits in stored(tmp_path / "out", name).items():
         documents = candidates_of(collection, pool, query_id, dict.fromkeys(collection.passages))
@@ -476,16 +481,11 @@ def test_e2rank(measure, collection, qwen_encoder_folder, tmp_path):
     assert measure(name)[name].kept
 
 
-def test_e2rank_of_the_first_candidates(measure, collection, qwen_encoder_folder, tmp_path):
-    folder = tmp_path / "e2rank"
-    shutil.copytree(qwen_encoder_folder, folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}\nassistant:"
-    tokenizer.save_pretrained(folder)
-    name = f"e2rank:{folder},pool=bm25,depth=4,k=3,length=9,prompt=5"
+def test_e2rank_of_the_first_candidates(measure, collection, e2rank_folder, tmp_path):
+    name = f"e2rank:{e2rank_folder},pool=bm25,depth=4,k=3,length=9,prompt=5"
     measure("bm25", name)
     options = {"listwise_k": 3, "max_length": 9, "max_prompt_length": 5, "top_k": None}
-    plain = E2RankRanker(model=str(folder), **options, device="cpu", dtype="float32")
+    plain = E2RankRanker(model=str(e2rank_folder), **options, device="cpu", dtype="float32")
     pool = stored(tmp_path / "out", "bm25")
     for query_id, hits in stored(tmp_path / "out", name).items():
         documents = candidates_of(collection, pool, query_id, dict.fromkeys(collection.passages))

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 pytest.importorskip("prometheus_client", reason="needs the extra serve")
 
-from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
 
 from .processes import Resrank
 
@@ -33,28 +31,6 @@ def resrank(tmp_path: Path) -> Iterator[Callable[..., Resrank]]:
     for process in started:
         if process.exit_code is None:
             process.kill()
-
-
-@pytest.fixture(scope="session")
-def contents() -> Callable[..., dict[str, Any]]:
-    """Read all documents of a store, each checked to be whole."""
-
-    def read(store: Path) -> dict[str, Any]:
-        opened = QdrantEdgeDocumentStore(path=str(store), embedding_dim=32)
-        try:
-            found = {}
-            for document in opened.filter_documents():
-                assert document.content, "half a document"
-                assert len(document.embedding) == 32
-                assert document.sparse_embedding.indices
-                assert document.meta["resrank"]["fingerprint"]
-                found[document.id] = (document.content, tuple(document.embedding), document.meta["file_path"])
-            assert opened.count_documents() == len(found)
-            return found
-        finally:
-            opened.close()
-
-    return read
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ from resrank_pipelines.migration import Migration
 
 from .processes import Resrank, wait_for
 from .proxy import Proxy
-from .qdrant_stand_in import running_stand_in
 
 pytestmark = pytest.mark.slow
 
@@ -37,14 +36,12 @@ PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")
-def qdrant() -> Iterator[str]:
+def qdrant(request) -> str:
     """The server behind the proxy."""
     url = os.environ.get("QDRANT_URL")
     if url and urlsplit(url).scheme == "http":
-        yield url
-    else:
-        with running_stand_in() as url:
-            yield url
+        return url
+    return request.getfixturevalue("qdrant_stand_in")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +60,6 @@ def many_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def few_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_files(tmp_path_factory.mktemp("few"), FEW_FILES)
-
-
-def contents(store: Path) -> dict[str, Any]:
-    opened = QdrantEdgeDocumentStore(path=str(store), embedding_dim=32)
-    try:
-        found = {}
-        for document in opened.filter_documents():
-            assert document.content, "half a document"
-            assert len(document.embedding) == 32
-            assert document.sparse_embedding.indices
-            assert document.meta["resrank"]["fingerprint"]
-            found[document.id] = (document.content, tuple(document.embedding), document.meta["file_path"])
-        assert opened.count_documents() == len(found)
-        return found
-    finally:
-        opened.close()
 
 
 def arguments(files: Path, store: Path, model: Path) -> list[str]:
@@ -146,7 +131,9 @@ def kill_at_random(process: subprocess.Popen[str] | Forked, chance: random.Rando
     return acknowledged
 
 
-def killed_runs(times: int, files: Path, tmp_path: Path, model: Path) -> None:
+def killed_runs(
+    times: int, files: Path, tmp_path: Path, model: Path, contents: Callable[[Path], dict[str, Any]]
+) -> None:
     chance = random.Random(20)
     undisturbed = tmp_path / "undisturbed"
     assert Forked(files, undisturbed, model).wait() == 0
@@ -168,14 +155,14 @@ def killed_runs(times: int, files: Path, tmp_path: Path, model: Path) -> None:
     assert contents(store) == expected
 
 
-def test_a_kill_loses_nothing_acknowledged(few_files, tmp_path, tiny_safe_checkpoint):
-    killed_runs(1, few_files, tmp_path, tiny_safe_checkpoint)
+def test_a_kill_loses_nothing_acknowledged(few_files, tmp_path, tiny_safe_checkpoint, contents):
+    killed_runs(1, few_files, tmp_path, tiny_safe_checkpoint, contents)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-def test_twenty_kills_lose_nothing_acknowledged(many_files, tmp_path, tiny_safe_checkpoint):
-    killed_runs(20, many_files, tmp_path, tiny_safe_checkpoint)
+def test_twenty_kills_lose_nothing_acknowledged(many_files, tmp_path, tiny_safe_checkpoint, contents):
+    killed_runs(20, many_files, tmp_path, tiny_safe_checkpoint, contents)
 
 
 def test_a_second_process_is_told_who_holds_the_store(few_files, tmp_path, tiny_safe_checkpoint):
@@ -192,7 +179,7 @@ def test_a_second_process_is_told_who_holds_the_store(few_files, tmp_path, tiny_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_ends_in_one_line_and_the_next_run_finishes(few_files, tmp_path, tiny_safe_checkpoint):
+def test_ctrl_c_ends_in_one_line_and_the_next_run_finishes(few_files, tmp_path, tiny_safe_checkpoint, contents):
     store = tmp_path / "store"
     process = index(few_files, store, tiny_safe_checkpoint)
     assert process.stderr is not None

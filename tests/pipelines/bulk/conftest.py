@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +12,10 @@ from typing import Any
 
 import pytest
 import qdrant_client
+from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
 from resrank_pipelines.bulk.indexer import BulkIndexer
 
-STAND_IN = Path(__file__).parent / "qdrant_stand_in.py"
 WORDS = "dates are parsed with a format string and bread needs flour water salt yeast while the capital sleeps".split()
 
 
@@ -66,12 +64,26 @@ def bulk(parameters: dict[str, Any], tmp_path: Path) -> Iterator[Callable[..., B
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def server(qdrant_stand_in: str) -> str:
     """The URL of a stand-in for a Qdrant server."""
-    with subprocess.Popen([sys.executable, str(STAND_IN)], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.kill()
+    return qdrant_stand_in
+
+
+@pytest.fixture(scope="session")
+def remote(server: str) -> Callable[[str], QdrantDocumentStore]:
+    """Return a function that opens a collection of the server."""
+
+    def open_collection(collection: str) -> QdrantDocumentStore:
+        return QdrantDocumentStore(
+            url=server,
+            index=collection,
+            embedding_dim=32,
+            similarity="dot_product",
+            use_sparse_embeddings=True,
+            client_kwargs={"check_compatibility": False},
+        )
+
+    return open_collection
 
 
 @pytest.fixture

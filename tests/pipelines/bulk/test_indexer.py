@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from haystack import Document
-from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 from typer.testing import CliRunner
 
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
@@ -256,7 +255,7 @@ def test_a_damaged_row_keeps_what_was_written_and_the_mended_file_goes_on(bulk, 
 # ------------------------------------------------------------------------------------------------------------ server
 
 
-def test_a_server_gets_the_same_collection(*, bulk, rows, write, server, collection, parameters, encoded):
+def test_a_server_gets_the_same_collection(*, bulk, rows, write, server, collection, remote, parameters, encoded):
     path = write(rows(50))
     edge = bulk()
     edge.run([path])
@@ -268,14 +267,7 @@ def test_a_server_gets_the_same_collection(*, bulk, rows, write, server, collect
     assert len(encoded) == 100
     assert bulk(store=target).run([path]).unchanged == 50
     assert len(encoded) == 100
-    found = QdrantDocumentStore(
-        url=server,
-        index=collection,
-        embedding_dim=32,
-        similarity="dot_product",
-        use_sparse_embeddings=True,
-        client_kwargs={"check_compatibility": False},
-    )
+    found = remote(collection)
     assert_same(stored(found), stored(edge._open().store))
     found.close()
 

@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-A stand-in for a Qdrant server: the client's local mode behind the REST routes that our pipelines use.
+A stand-in for a Qdrant server, in a process of its own: the client's local mode behind the REST routes that we use.
 
-It is there to be cut off from; that results are a real server's, only a real server can show (`QDRANT_URL`).
+Several processes can write to it at once, as to a server; it counts how often points were written (`GET /writes`). That
+results are a real server's, only a real server can show (`QDRANT_URL`). Run it, and read its URL from stdout.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +28,7 @@ from qdrant_client import models
 def stand_in() -> FastAPI:
     """The server's app, with no collection."""
     app, local, lock = FastAPI(), qdrant_client.QdrantClient(location=":memory:"), threading.Lock()
+    writes: Counter[str] = Counter()
 
     def answer(work: Callable[[], Any]) -> dict[str, Any]:
         with lock:
@@ -37,6 +40,10 @@ def stand_in() -> FastAPI:
     @app.get("/")
     def about() -> dict[str, str]:
         return {"title": "a stand-in", "version": version("qdrant-client")}
+
+    @app.get("/writes")
+    def written() -> dict[str, int]:
+        return {"points": len(writes), "writes": writes.total()}
 
     @app.get("/collections/{name}/exists")
     def exists(name: str) -> Any:
@@ -68,9 +75,17 @@ def stand_in() -> FastAPI:
         points: Any
         if "batch" in body:
             points = models.PointsBatch.model_validate(body).batch
+            ids = points.ids
         else:
             points = models.PointsList.model_validate(body).points
-        return answer(lambda: local.upsert(name, points))
+            ids = [point.id for point in points]
+
+        def work() -> Any:
+            done = local.upsert(name, points)
+            writes.update(str(point_id) for point_id in ids)
+            return done
+
+        return answer(work)
 
     @app.post("/collections/{name}/points")
     def retrieve(name: str, body: dict[str, Any]) -> Any:
@@ -125,17 +140,7 @@ def stand_in() -> FastAPI:
     return app
 
 
-@contextmanager
-def running_stand_in() -> Iterator[str]:
-    """Its address, while it runs in a thread."""
-    server = uvicorn.Server(uvicorn.Config(stand_in(), port=0, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            thread.join(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+if __name__ == "__main__":
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+    uvicorn.Server(uvicorn.Config(stand_in(), log_config=None, access_log=False)).run(sockets=[listening])
