@@ -289,7 +289,7 @@ def _load_backbone(folder: Path, config: RerankerConfig, runtime: Runtime) -> Re
     backbone = load_backbone(folder, dtype=runtime.dtype, attn_implementation=attention)
     tokenizer = load_tokenizer(folder)
     try:
-        return Reranker(backbone.to(runtime.device), tokenizer, config).eval()
+        return Reranker(runtime.place(backbone), tokenizer, config).eval()
     except ValueError as error:
         msg = f"{folder}: {error}"
         raise ValueError(msg) from error
@@ -307,7 +307,7 @@ def _empty_backbone(backbone_config: Any, config: RerankerConfig, runtime: Runti
 
 
 def _share_embeddings(backbone: Any, encoder: Encoder, config: RerankerConfig, runtime: Runtime) -> Reranker:
-    backbone.to(device=runtime.device, dtype=runtime.dtype)
+    runtime.place(backbone)
     backbone.set_input_embeddings(_embeddings(encoder.backbone))
     return Reranker(backbone, encoder.tokenizer, config).eval()
 

@@ -321,7 +321,7 @@ def load_encoder(
         msg = f"{folder}: {error}"
         raise ValueError(msg) from error
     fingerprint = encoder.fingerprint()
-    return encoder.to(device=runtime.device, dtype=runtime.dtype).eval(), fingerprint
+    return runtime.place(encoder).eval(), fingerprint
 
 
 def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:

@@ -220,7 +220,7 @@ class SpanReader:
             config = _within(ReaderConfig(), model) if own is None else _config_of(folder, own)
         tokenizer = load_tokenizer(home)
         try:
-            return cls(model.to(runtime.device, runtime.dtype).eval(), tokenizer, config)
+            return cls(runtime.place(model).eval(), tokenizer, config)
         except ValueError as error:
             msg = f"{folder}: {error}"
             raise ValueError(msg) from error

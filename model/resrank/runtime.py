@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
+
+from .linear import in_blocks
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ATTENTIONS = ("auto", "sdpa", "eager", "flash_attention_2")
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,17 @@ class Runtime:
             )
             raise ValueError(msg)
         return cls(resolved, torch_dtype, attn_implementation, asked)
+
+    def place(self, module: Module) -> Module:
+        """
+        Bring a model to the device and the dtype.
+
+        :param module: changed in place; on a CPU in a half dtype its linear layers work in blocks (`linear.py`).
+        :returns: the same.
+        """
+        if self.device.type == "cpu" and self.dtype != torch.float32:
+            in_blocks(module)
+        return module.to(device=self.device, dtype=self.dtype)
 
     @property
     def dtype_name(self) -> str:
