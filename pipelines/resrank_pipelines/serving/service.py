@@ -19,6 +19,7 @@ from haystack.tracing.tracer import Span, tracer
 
 from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.components.rankers.resrank.ranker import scaled_score
+from haystack_integrations.components.readers.resrank import ResRankReader
 from resrank_pipelines.display import citation_dict, extracted_dict, result_dict
 from resrank_pipelines.loader import MODEL_TYPE, load_pipeline
 
@@ -27,6 +28,7 @@ from .metrics import Metrics
 from .qdrant import QdrantProbe, unavailable
 from .settings import ServeSettings
 from .shared_engine import SharedEngine, SharedModel
+from .shared_reader import SharedReader
 from .work import Work, current
 
 logger = logging.getLogger("resrank.serve")
@@ -97,6 +99,7 @@ class Service:
                 self._pipelines[name] = pipeline
                 _share(pipeline, engine)
                 pipeline.warm_up()
+                _share_reader(pipeline, engine)
         # The first pass is slower than the others: nobody should wait for it.
         engine.rerank("warm up", engine.encode_passages(["A passage.", "Another."]))
         self.ready = True
@@ -265,6 +268,12 @@ def _share(pipeline: Pipeline, engine: SharedEngine) -> None:
     for _, each in pipeline.walk():
         if isinstance(getattr(each, "model", None), ResRankModel):
             each.model = SharedModel(each.model, engine)
+
+
+def _share_reader(pipeline: Pipeline, engine: SharedEngine) -> None:
+    for _, each in pipeline.walk():
+        if isinstance(each, ResRankReader):
+            each.share(lambda reader: SharedReader(reader, engine))
 
 
 def _inputs(query: str, top_k: int, filters: dict[str, Any] | None) -> dict[str, dict[str, Any]]:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from haystack_integrations.common.resrank import ResRankModel
 from resrank import TruncationReport
 from resrank.encoder import TOKENS_PER_BATCH
 from resrank.query_memory import QueryMemory
+from resrank.threads import BatchThreads
 
 from .batcher import Batcher, Lane
 from .work import Work, current
@@ -70,11 +72,13 @@ class SharedEngine:
         self._count = count_tokens or (lambda *_: None)
         self._queries = QueryMemory()
         self._guard = threading.Lock()
+        self._threads = BatchThreads(engine.encoder)
         device = engine.runtime.device.type
         self._alone = None if share else 1  # tokens of a pass: one text or list fills it
         lanes = {
             "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096)),
             "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096)),
+            "others": Lane(self._call, torch.get_num_threads() if device == "cpu" else 1),
         }
         if share:
             passages = TOKENS_PER_BATCH.get(device, 8_192) * _PASSES_A_TURN
@@ -90,6 +94,7 @@ class SharedEngine:
         Finish what waits, and let the worker go.
         """
         self._batcher.close()
+        self._threads.close()
 
     def encode_queries(self, queries: Sequence[str], **_: Any) -> Any:
         """
@@ -162,6 +167,16 @@ class SharedEngine:
             work.warn(f"the query is longer than the {limit} tokens that the reranker takes and was cut")
         return scores
 
+    def in_turn(self, function: Callable[[], Any]) -> Any:
+        """
+        Run something in the thread of the passes when it is its turn; on a CPU, beside that of other requests.
+
+        :param function: what to do.
+        :returns: its result.
+        """
+        work = current.get() or Work()
+        return self._run("others", [function], [1], work)[0]
+
     def _run(self, lane: str, items: Sequence[Any], costs: Sequence[int], work: Work) -> Sequence[Any]:
         work.check()
         if not items:
@@ -173,6 +188,10 @@ class SharedEngine:
     def _remembered(self, query: str) -> Any:
         with self._guard:
             return self._queries.get(query, _UNCHANGING)
+
+    def _call(self, functions: list[Callable[[], Any]]) -> list[Any]:
+        groups = self._threads.groups(functions)
+        return [result for group in groups for result in self._threads.map(lambda function: function(), group)]
 
     def _encode_queries(self, queries: list[str]) -> list[tuple[Any, int, int]]:
         unique, report = list(dict.fromkeys(queries)), TruncationReport()

@@ -362,6 +362,28 @@ def test_eight_threads_load_once_and_answer_as_one(make_reader, make_documents, 
     assert loaded_models() == before
 
 
+def test_what_stands_before_the_reader_reads_until_close(make_reader, documents):
+    reader, asked = make_reader(), []
+    expected = reader.run(query=QUERY, documents=documents)
+
+    class StandIn:
+        def __init__(self, inner: Any) -> None:
+            self.read, self.config, self.device = self._read, inner.config, inner.device
+            self._inner = inner
+
+        def _read(self, query: str, *rest: Any, **named: Any) -> Any:
+            asked.append(query)
+            return self._inner.read(query, *rest, **named)
+
+    reader.share(StandIn)
+    assert reader.run(query=QUERY, documents=documents) == expected
+    assert asked == [QUERY]
+    reader.close()
+    assert reader.run(query=QUERY, documents=documents) == expected
+    assert asked == [QUERY]
+    reader.close()
+
+
 def test_memory_is_freed_after_the_last_close_and_run_loads_again(make_reader, fresh_folder, documents, loads):
     first, second = make_reader(model=str(fresh_folder)), make_reader(model=str(fresh_folder), top_k=1)
     expected = first.run(query=QUERY, documents=documents)

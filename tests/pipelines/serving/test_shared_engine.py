@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from resrank import ResRank
+from resrank.reader import SpanReader
 from resrank_pipelines.serving.settings import ServeSettings
 from resrank_pipelines.serving.shared_engine import SharedEngine
+from resrank_pipelines.serving.shared_reader import SharedReader
 from resrank_pipelines.serving.work import Work, current
 
 THREADS = 16
@@ -113,6 +115,29 @@ def test_counts_and_warnings_go_to_their_request(model, corpus):
     assert short.warnings == []
     assert ["1 of 2 documents" in warning for warning in long.warnings] == [True]
     assert short.tokens + long.tokens >= sum(n for _, n in counted) > 0
+    engine.close()
+
+
+def test_questions_are_read_in_the_threads_of_the_models(tiny_mini_checkpoint, tiny_reader_folder, corpus, queries):
+    model = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype="float32")
+    engine, threads = SharedEngine(model), []
+
+    class Noted(SpanReader):
+        def read(self, *arguments, **named):
+            threads.append(threading.current_thread().name)
+            return super().read(*arguments, **named)
+
+    reader = Noted.from_pretrained(tiny_reader_folder, device="cpu", dtype="float32")
+    shared = SharedReader(reader, engine)
+    asked = [(f"{queries[n % 4]} {n}", list(corpus[: 1 + n % 5])) for n in range(THREADS)]
+    expected = [reader.read(*each) for each in asked]
+    threads.clear()
+    assert at_once(lambda each: shared.read(*each), asked) == expected
+    assert len(threads) == THREADS
+    assert all(name.startswith(("resrank-passes", "resrank-batch")) for name in threads)
+    with pytest.raises(TypeError):
+        shared.read()
+    assert shared.config is reader.config
     engine.close()
 
 

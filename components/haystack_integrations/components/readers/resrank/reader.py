@@ -8,7 +8,8 @@ import asyncio
 import gc
 import json
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from haystack import Document, ExtractedAnswer, component, logging
 from haystack.utils import ComponentDevice, Secret
@@ -119,6 +120,15 @@ class ResRankReader:
         Load in a thread, so that a server goes on answering meanwhile.
         """
         await asyncio.to_thread(self.warm_up)
+
+    def share(self, stand_in: Callable[[SpanReader], Any]) -> None:
+        """
+        Have something stand before the loaded reader, such as what gives many threads turns. `close` ends that.
+
+        :param stand_in: takes the reader, and gives what has its `read` and `config`.
+        :raises FileNotFoundError: when there is no such model.
+        """
+        self._reader = stand_in(self._loaded())
 
     def close(self) -> None:
         """
