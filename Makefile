@@ -44,10 +44,17 @@ eval: $(VENV)/.eval
 	$(EVAL) $(CROSS_ENCODER)
 	$(if $(and $(wildcard $(READER)),$(ANSWERED)),$(BIN)/resrank-eval rag $(ANSWERED) --queries 100 --duplicate-ids first $(OURS) $(CROSS_ENCODER))
 
-# All peers of `make peers`. They read the first 20 candidates: a text takes two cores about 20 ms.
+# All peers of `make peers`. They read the first 20 candidates: a text takes two cores about 20 ms. Haystack's own components
+# (embedder, vector search, that cross-encoder) need an index of their encoder, so their results have a folder of their own.
+STOCK := evals/resrank_evals/definitions/stock_haystack.yaml
 eval-peers: $(VENV)/.eval
 	$(EVAL) -s cross-encoder:$(PEERS)/cross-encoder,depth=20 -s pe-rank:$(PEERS)/pe-rank,depth=20,window=10 \
 	  -s e2rank:$(PEERS)/e2rank,depth=20,k=10,length=256,prompt=36,query=64
+	test -e $(MINI)/base || $(TRAIN) new --encoder all-MiniLM-L6-v2 --out $(MINI)/base
+	sed -e 's|sentence-transformers/all-MiniLM-L6-v2|$(MINI)/base/encoder|' -e 's|cross-encoder/ms-marco-MiniLM-L6-v2|$(PEERS)/cross-encoder|' \
+	  -e 's|top_k: 100|top_k: 20|' $(STOCK) > $(PEERS)/stock_haystack.yaml
+	$(BIN)/resrank-eval ir $(COLLECTIONS) --queries 100 --duplicate-ids first --model $(MINI)/base --out .resrank/results-stock \
+	  -s dense -s $(PEERS)/stock_haystack.yaml
 
 eval-full: $(VENV)/.eval
 	$(BIN)/resrank-eval ir $(COLLECTIONS) --duplicate-ids first --out .resrank/results-full

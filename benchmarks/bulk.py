@@ -99,7 +99,7 @@ class _Target:
         if self._url:
             client, found, offset = self._client(), set[str](), None
             while client.collection_exists(self._collection):
-                records, offset = client.scroll(self._collection, limit=2_000, offset=offset, with_payload=False)
+                records, offset = client.scroll(self._collection, limit=20_000, offset=offset, with_payload=False)
                 found.update(str(record.id) for record in records)
                 if offset is None:
                     break
