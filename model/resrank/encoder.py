@@ -188,6 +188,7 @@ class Encoder(nn.Module):
         progress_bar: bool = False,
         report: TruncationReport | None = None,
         lock: AbstractContextManager[Any] | None = None,
+        turn: AbstractContextManager[Any] | None = None,
     ) -> Float32Array:
         """
         Encode texts.
@@ -199,12 +200,11 @@ class Encoder(nn.Module):
             tried again when a GPU runs out of memory.
         :param progress_bar: show one when the work takes over two seconds.
         :param report: filled with what was cut.
-        :param lock: held for the tokeniser and for each forward pass, and free between them, so that a long job lets
-            others in; may be entered again by the thread that holds it.
+        :param lock: held for the tokeniser.
+        :param turn: held for each forward pass, and free between them, so that a long job lets others in.
         :returns: (len(texts), dimension) float32 unit vectors in input order.
         """
-        held = lock if lock is not None else nullcontext()
-        with held:
+        with lock or nullcontext():
             ids, cut = self.tokenize(texts, is_query=is_query, max_tokens=max_tokens)
         if report is not None:
             report.add(cut, [len(tokens) for tokens in ids])
@@ -214,7 +214,7 @@ class Encoder(nn.Module):
             batches = token_budget_batches([len(i) for i in ids], budget)
             with BatchThreads(self.backbone) as threads:
                 for group in threads.groups(batches):
-                    with held:
+                    with turn or nullcontext():
                         encoded = threads.map(lambda batch: self._encode_batch([ids[i] for i in batch]), group)
                     for batch, batch_vectors in zip(group, encoded, strict=True):
                         vectors[batch] = batch_vectors

@@ -45,7 +45,7 @@ class ResRank:
     One Encoder-LLM and one Reranker-LLM that reads one vector per passage.
 
     Parts load on first use and separately: encoding never loads the reranker. All methods may be called from many
-    threads; the model works on one call at a time.
+    threads; forward passes of different calls run one after the other, unless `allow_passes` says otherwise.
 
     ```python
     from resrank import ResRank
@@ -63,7 +63,8 @@ class ResRank:
         self.runtime = runtime
         self._checkpoint = checkpoint
         self._config = checkpoint.config
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # for parts, tokenisers and remembered queries; never held while a pass runs
+        self._passes = threading.BoundedSemaphore(1)
         self._encoder: Encoder | None = None
         self._fingerprint: str | None = None
         self._reranker: Reranker | None = None
@@ -338,6 +339,18 @@ class ResRank:
         with self._lock:
             self._queries.clear()
 
+    def allow_passes(self, at_once: int) -> None:
+        """
+        Let forward passes of several threads run at once. Each takes memory of its own.
+
+        :param at_once: how many; 1 as long as nobody asks: a pass takes all of PyTorch's threads, or the GPU.
+        :raises ValueError: when it is not positive.
+        """
+        if at_once < 1:
+            msg = f"at least one pass has to run at once, got {at_once}"
+            raise ValueError(msg)
+        self._passes = threading.BoundedSemaphore(at_once)
+
     def weights_changed(self) -> None:
         """
         Tell the model that its encoder was trained: the fingerprint is computed anew and remembered queries go.
@@ -465,19 +478,18 @@ class ResRank:
             if not query.strip():
                 msg = "the query is blank: reranking needs a query text"
                 raise ValueError(msg)
-        with self._lock:
-            vectors: Sequence[Any] | Float32Array = (
-                query_embeddings
-                if query_embeddings is not None
-                else self.encode_queries(queries, report=None if report is None else TruncationReport())
+        vectors: Sequence[Any] | Float32Array = (
+            query_embeddings
+            if query_embeddings is not None
+            else self.encode_queries(queries, report=None if report is None else TruncationReport())
+        )
+        lists = [
+            CandidateList.checked(
+                query, vectors[i], passage_embeddings[i], evidence[i] if evidence else None, self.dimension
             )
-            lists = [
-                CandidateList.checked(
-                    query, vectors[i], passage_embeddings[i], evidence[i] if evidence else None, self.dimension
-                )
-                for i, query in enumerate(queries)
-            ]
-            return self._score_lists(lists, report, tokens_per_batch)
+            for i, query in enumerate(queries)
+        ]
+        return self._score_lists(lists, report, tokens_per_batch)
 
     def _encode(
         self,
@@ -507,6 +519,7 @@ class ResRank:
                 progress_bar=progress_bar,
                 report=counted,
                 lock=self._lock,
+                turn=self._passes,
             )
             if alone:
                 with self._lock:
@@ -526,8 +539,9 @@ class ResRank:
     def _score_lists(
         self, lists: list[CandidateList], report: TruncationReport | None, tokens_per_batch: int | None
     ) -> list[Float32Array]:
-        reranker, head = self.reranker, self.head
-        prompts = [reranker.prompt(candidates.query) for candidates in lists]
+        reranker = self.reranker
+        with self._lock:
+            prompts = [reranker.prompt(candidates.query) for candidates in lists]
         cut = [prompt.cut_tokens for prompt in prompts]
         if report is not None:
             report.add(cut)
@@ -538,6 +552,16 @@ class ResRank:
                 reranker.config.max_query_length,
                 sum(cut),
             )
+        with self._passes:
+            scores = self._score_prompted(lists, prompts, tokens_per_batch)
+        if reranker.config.attention == "order_free":
+            return [_tie_equals(of, found) for of, found in zip(lists, scores, strict=True)]
+        return scores
+
+    def _score_prompted(
+        self, lists: list[CandidateList], prompts: list[Prompt], tokens_per_batch: int | None
+    ) -> list[Float32Array]:
+        reranker, head = self.reranker, self.head
         tensors = [candidates.tensors(head, self.runtime.device) for candidates in lists]
         scores: list[Float32Array] = [np.empty(0, dtype=np.float32) for _ in lists]
         together = []
@@ -549,8 +573,6 @@ class ResRank:
                 together.append((i, prompt, of))
         for i, found in self._together(together, tokens_per_batch):
             scores[i] = found
-        if reranker.config.attention == "order_free":
-            return [_tie_equals(of, found) for of, found in zip(lists, scores, strict=True)]
         return scores
 
     def _in_windows(self, prompt: Prompt, of: ListTensors, capacity: int) -> Float32Array:
@@ -565,7 +587,7 @@ class ResRank:
         self, lists: list[tuple[int, Prompt, ListTensors]], budget: int | None
     ) -> Iterator[tuple[int, Float32Array]]:
         """Score lists that fit into a pass; on a CPU passes run at once, a thread each."""
-        reranker, head = self.reranker, self.head  # the caller holds the lock: the threads must not ask for it
+        reranker, head = self.reranker, self.head
         budget = budget or _RERANK_TOKENS.get(self.runtime.device.type, 16_384)
         batches = token_budget_batches([prompt.tokens + len(of.passages) for _, prompt, of in lists], budget)
 

@@ -319,6 +319,42 @@ def test_threads_give_the_results_of_one(model: ResRank, unit_vectors, corpus) -
         np.testing.assert_array_equal(scores, expected_scores)
 
 
+def test_passes_of_threads_run_in_turn_unless_allowed(tiny_mini: Factory, unit_vectors) -> None:
+    model = tiny_mini().load()
+    running, most, guard = 0, 0, threading.Lock()
+
+    def enter(*_: Any) -> None:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.02)
+
+    def leave(*_: Any) -> None:
+        nonlocal running
+        with guard:
+            running -= 1
+
+    for part in (model.encoder.backbone, model.reranker.backbone):
+        part.register_forward_pre_hook(enter)
+        part.register_forward_hook(leave)
+
+    def work(i: int) -> np.ndarray:
+        return model.rerank(f"bread {i}", unit_vectors(3 + i % 7, seed=i))
+
+    with ThreadPoolExecutor(6) as pool:
+        expected = list(pool.map(work, range(6)))
+        assert most == 1
+        model.allow_passes(3)
+        model.forget_queries()
+        found = list(pool.map(work, range(6)))
+    assert most == 3
+    for scores, expected_scores in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(scores, expected_scores)
+    with pytest.raises(ValueError, match="at least one pass"):
+        model.allow_passes(0)
+
+
 def test_threads_that_load_at_once_load_once(tiny_mini_checkpoint: Path, unit_vectors, monkeypatch) -> None:
     calls: list[str] = []
 

@@ -5,12 +5,12 @@
 """
 Requests that come at once share forward passes.
 
-One worker thread takes what waits in its lanes, up to each lane's budget, and runs it together. It never waits for more
-to come: while one pass runs, the next one's share gathers. So a request that is alone loses nothing.
+A worker thread takes what waits in a lane, up to the lane's budget, and runs it together. It never waits for more to
+come: while its pass runs, the next one's share gathers. So a request that is alone loses nothing.
 
 * Items of one job may go in several passes, and jobs of one lane take turns item by item: a large job does not hold up
   small ones.
-* Lanes take turns, too.
+* Lanes take turns, too, and several workers take from the same lanes.
 * When a shared pass fails, each job's items are run by themselves: an error belongs to the job that made it.
 * A job that was abandoned is left out from its next pass on.
 """
@@ -32,7 +32,7 @@ class Lane:
     """
     Work of one kind.
 
-    :param run: takes items and gives one result each, in order. Called in the worker's thread.
+    :param run: takes items and gives one result each, in order. Called in a worker's thread.
     :param budget: most cost of one pass; a single item may cost more.
     """
 
@@ -68,20 +68,37 @@ class _Job:
 
 class Batcher:
     """
-    Runs jobs of several lanes on one thread.
+    Runs jobs of several lanes on a few threads.
 
     :param lanes: by name.
-    :param observe: called after each pass with the lane's name, how many items and how many jobs shared it.
+    :param observe: called before each pass with the lane's name, how many items and how many jobs share it.
+    :param workers: passes at once, each in a thread of its own.
+    :param begin: called before each pass in its thread: whether it is alone, that is, of one job while no other job
+        runs or waits.
     """
 
-    def __init__(self, lanes: Mapping[str, Lane], observe: Callable[[str, int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[str, Lane],
+        observe: Callable[[str, int, int], None] | None = None,
+        *,
+        workers: int = 1,
+        begin: Callable[[bool], None] | None = None,
+    ) -> None:
         self._lanes = dict(lanes)
         self._observe = observe or (lambda *_: None)
+        self._begin = begin or (lambda _: None)
         self._waiting: dict[str, deque[_Job]] = {name: deque() for name in lanes}
+        self._turns = deque(lanes)
         self._changed = threading.Condition()
+        self._running = 0
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="resrank-passes", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"resrank-passes-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def run(
         self,
@@ -118,22 +135,35 @@ class Batcher:
         """
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not any(self._waiting.values()):
+                while not (found := self._next()):
+                    if self._closed:
+                        return
                     self._changed.wait()
-                if not any(self._waiting.values()):
-                    return
-            for name, lane in self._lanes.items():
-                with self._changed:
-                    taken = self._take(name, lane.budget)
-                if taken:
-                    self._observe(name, len(taken), len({id(job) for job, _ in taken}))
-                    self._pass(lane, taken)
+                alone = not self._running and not any(self._waiting.values())
+                self._running += 1
+            name, taken = found
+            jobs = len({id(job) for job, _ in taken})
+            self._observe(name, len(taken), jobs)
+            self._begin(alone and jobs == 1)
+            self._pass(self._lanes[name], taken)
+            with self._changed:
+                self._running -= 1
+
+    def _next(self) -> tuple[str, list[tuple[_Job, int]]] | None:
+        """What the lane whose turn it is has for a pass. The caller holds the condition."""
+        for name in list(self._turns):
+            if taken := self._take(name, self._lanes[name].budget):
+                self._turns.remove(name)
+                self._turns.append(name)
+                return name, taken
+        return None
 
     def _take(self, name: str, budget: int) -> list[tuple[_Job, int]]:
         """The next pass: jobs give one item each in turn. The caller holds the condition."""

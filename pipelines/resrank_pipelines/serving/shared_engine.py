@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 
 from haystack_integrations.common.resrank import ResRankModel
 from resrank import TruncationReport
+from resrank.batching import token_budget_batches
 from resrank.encoder import TOKENS_PER_BATCH
 from resrank.query_memory import QueryMemory
 from resrank.threads import BatchThreads
@@ -49,8 +51,11 @@ class SharedEngine:
     documents of several requests fill the passes of the encoder. Results are those of one request alone up to float
     rounding: padding and the number of rows change the last bits of float32 (docs/serving.md has figures).
 
-    Without sharing, each query and each list has a forward pass of its own; on a CPU those of several requests run side
-    by side, a thread each.
+    Without sharing, each query and each list has a forward pass of its own, and so have the documents of each request.
+
+    On a CPU the passes of a small model run side by side, a thread each, and one that is alone takes all threads. A
+    pass on several threads waits at each operator for the slowest of them; beside requests that want the same cores it
+    took four times as long as on one thread (`docs/LOG.md`).
 
     Whatever is not here goes to the model itself.
 
@@ -72,29 +77,32 @@ class SharedEngine:
         self._count = count_tokens or (lambda *_: None)
         self._queries = QueryMemory()
         self._guard = threading.Lock()
-        self._threads = BatchThreads(engine.encoder)
+        self._torch_threads = torch.get_num_threads()
         device = engine.runtime.device.type
-        self._alone = None if share else 1  # tokens of a pass: one text or list fills it
-        lanes = {
-            "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096)),
-            "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096)),
-            "others": Lane(self._call, torch.get_num_threads() if device == "cpu" else 1),
+        self._tokens = None if share else 1  # of a pass: one text or list fills it
+        lanes: dict[str, Lane] = {
+            "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096) if share else 1),
+            "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096) if share else 1),
+            "others": Lane(lambda functions: [function() for function in functions], 1),
         }
+        self._passage_tokens = TOKENS_PER_BATCH.get(device, 8_192) * _PASSES_A_TURN
         if share:
-            passages = TOKENS_PER_BATCH.get(device, 8_192) * _PASSES_A_TURN
-            lanes["passages"] = Lane(self._encode_passages, passages)
-        self._lanes = lanes
-        self._batcher = Batcher(lanes, observe_pass if share else None)
+            lanes["passages"] = Lane(self._encode_passages, self._passage_tokens)
+        at_once = BatchThreads(engine.encoder).at_once
+        engine.allow_passes(at_once)
+        begin = self._begin if at_once > 1 else None
+        self._batcher = Batcher(lanes, observe_pass if share else None, workers=at_once, begin=begin)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def close(self) -> None:
         """
-        Finish what waits, and let the worker go.
+        Finish what waits, and let the workers go.
         """
         self._batcher.close()
-        self._threads.close()
+        self._engine.allow_passes(1)
+        torch.set_num_threads(torch.get_num_threads())  # new threads get the number that was set last, anywhere
 
     def encode_queries(self, queries: Sequence[str], **_: Any) -> Any:
         """
@@ -131,7 +139,7 @@ class SharedEngine:
         limit = self._engine.encoder.max_length
         with work.timed("encode"):
             items = [(text, max_tokens) for text in passages]
-            results = self._run("passages", items, [_tokens(text, limit) for text in passages], work)
+            results = self._run_passages(items, [_tokens(text, limit) for text in passages], work)
         work.tokens += sum(tokens for _vector, _cut, tokens in results)
         cut = sum(1 for _vector, lost, _tokens in results if lost)
         if cut:
@@ -169,7 +177,7 @@ class SharedEngine:
 
     def in_turn(self, function: Callable[[], Any]) -> Any:
         """
-        Run something in the thread of the passes when it is its turn; on a CPU, beside that of other requests.
+        Run something in a thread of the passes when it is its turn.
 
         :param function: what to do.
         :returns: its result.
@@ -179,23 +187,29 @@ class SharedEngine:
 
     def _run(self, lane: str, items: Sequence[Any], costs: Sequence[int], work: Work) -> Sequence[Any]:
         work.check()
-        if not items:
-            return []
-        if lane not in self._lanes:
-            return self._encode_passages(list(items))
         return self._batcher.run(lane, items, costs, lambda: work.abandoned)
+
+    def _run_passages(self, items: list[tuple[str, int | None]], costs: list[int], work: Work) -> Sequence[Any]:
+        if self._tokens is None:
+            return self._run("passages", items, costs, work)
+        batches = list(token_budget_batches(costs, self._passage_tokens))
+        encode = [partial(self._encode_passages, [items[place] for place in batch]) for batch in batches]
+        found: list[Any] = [None] * len(items)
+        for batch, results in zip(batches, self._run("others", encode, [1] * len(batches), work), strict=True):
+            for place, result in zip(batch, results, strict=True):
+                found[place] = result
+        return found
 
     def _remembered(self, query: str) -> Any:
         with self._guard:
             return self._queries.get(query, _UNCHANGING)
 
-    def _call(self, functions: list[Callable[[], Any]]) -> list[Any]:
-        groups = self._threads.groups(functions)
-        return [result for group in groups for result in self._threads.map(lambda function: function(), group)]
+    def _begin(self, alone: bool) -> None:
+        torch.set_num_threads(self._torch_threads if alone else 1)
 
     def _encode_queries(self, queries: list[str]) -> list[tuple[Any, int, int]]:
         unique, report = list(dict.fromkeys(queries)), TruncationReport()
-        vectors = self._engine.encode_queries(unique, report=report, tokens_per_batch=self._alone)
+        vectors = self._engine.encode_queries(unique, report=report, tokens_per_batch=self._tokens)
         tokens = report.tokens_per_text or (0,) * len(unique)  # none were read of a query that the model remembers
         self._count("query", sum(tokens))
         found = dict(zip(unique, zip(vectors, report.cut_per_text, tokens, strict=True), strict=True))
@@ -216,7 +230,7 @@ class SharedEngine:
     def _score(self, lists: list[tuple[str, Any, Evidence | None, Any]]) -> list[tuple[Any, int]]:
         queries, passages, evidence, vectors = (list(column) for column in zip(*lists, strict=True))
         report = TruncationReport()
-        scores = self._engine.rerank_batch(queries, passages, evidence, vectors, report, tokens_per_batch=self._alone)
+        scores = self._engine.rerank_batch(queries, passages, evidence, vectors, report, tokens_per_batch=self._tokens)
         return list(zip(scores, report.cut_per_text, strict=True))
 
 

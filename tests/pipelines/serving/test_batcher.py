@@ -139,5 +139,52 @@ def test_closing_finishes_what_waits_and_takes_no_more(passes, pool):
         lane.batcher.run("a", ["late"], [1])
 
 
+def test_workers_run_passes_of_all_lanes_side_by_side(pool):
+    together = threading.Barrier(2, timeout=30)
+
+    def run(items):
+        together.wait()
+        return [threading.current_thread().name for _ in items]
+
+    batcher = Batcher({"a": Lane(run, 1), "b": Lane(run, 1)}, workers=2)
+    jobs = [pool.submit(batcher.run, lane, [0, 1], [1, 1]) for lane in ("a", "b")]
+    seen = {name for job in jobs for name in job.result()}
+    batcher.close()
+    assert seen == {"resrank-passes-0", "resrank-passes-1"}
+
+
+def test_a_pass_knows_whether_it_is_alone(pool):
+    alone, entered, go = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def run(items):
+        entered.release()
+        assert go.acquire(timeout=30)
+        return items
+
+    batcher = Batcher({"a": Lane(run, 4)}, workers=2, begin=alone.append)
+    for jobs in ([["first"]], [["second"], ["beside the second"]]):
+        given = []
+        for job in jobs:
+            given.append(pool.submit(batcher.run, "a", job, [9]))
+            assert entered.acquire(timeout=30)
+        for _ in jobs:
+            go.release()
+        for job in given:
+            job.result()
+    batcher.close()
+    assert alone == [True, True, False]
+
+
+def test_workers_end_with_what_waits_done(pool):
+    done = []
+    batcher = Batcher({"a": Lane(lambda items: [done.append(item) for item in items], 1)}, workers=3)
+    jobs = [pool.submit(batcher.run, "a", [n], [1]) for n in range(50)]
+    for job in jobs:
+        job.result()
+    batcher.close()
+    assert sorted(done) == list(range(50))
+    assert not any(thread.is_alive() for thread in batcher._threads)
+
+
 def test_no_items_are_no_job(passes):
     assert passes().batcher.run("a", [], []) == []

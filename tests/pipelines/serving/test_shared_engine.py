@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from resrank import ResRank
 from resrank.reader import SpanReader
@@ -134,11 +135,57 @@ def test_questions_are_read_in_the_threads_of_the_models(tiny_mini_checkpoint, t
     threads.clear()
     assert at_once(lambda each: shared.read(*each), asked) == expected
     assert len(threads) == THREADS
-    assert all(name.startswith(("resrank-passes", "resrank-batch")) for name in threads)
+    assert all(name.startswith("resrank-passes") for name in threads)
     with pytest.raises(TypeError):
         shared.read()
     assert shared.config is reader.config
     engine.close()
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_requests_at_once_take_one_thread_each_and_one_alone_takes_all(model, corpus, queries, share, monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    engine, seen = SharedEngine(model, share=share), []
+    vectors, score = model.encode_passages(corpus), model.rerank_batch
+    at_once, meeting = threading.Semaphore(0), threading.Event()
+
+    def noted(*arguments, **options):
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+        at_once.release()
+        assert meeting.wait(30)
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(model, "rerank_batch", noted)
+    meeting.set()
+    engine.rerank(queries[0], vectors)
+    assert [threads for _, threads in seen] == [3]
+    seen.clear()
+    meeting.clear()
+    embedding = model.encode_queries([queries[0]])[0]
+    with ThreadPoolExecutor(3) as pool:
+        for n in range(3):
+            at_once = threading.Semaphore(0)
+            pool.submit(engine.rerank, f"{queries[0]} {n}", vectors, None, embedding)
+            assert at_once.acquire(timeout=30)
+        meeting.set()
+    engine.close()
+    assert [threads for _, threads in seen] == [3, 1, 1]
+    assert len({name for name, _ in seen}) == 3
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+
+
+def test_without_sharing_many_documents_are_encoded_in_turns(model, corpus):
+    engine, names = SharedEngine(model, share=False), []
+    encode = model.encode_passages
+    model.encode_passages = lambda texts, **o: (names.append(threading.current_thread().name), encode(texts, **o))[1]
+    texts = [f"{text} {'word ' * (n % 7)}{n}" for n in range(100) for text in corpus]
+    found = engine.encode_passages(texts)
+    engine.close()
+    assert len(names) > 1
+    assert all(name.startswith("resrank-passes") for name in names)
+    np.testing.assert_allclose(found, encode(texts), atol=1e-6)
 
 
 def test_a_query_is_encoded_once_a_request(model, corpus, monkeypatch):
