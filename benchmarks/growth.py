@@ -32,7 +32,7 @@ def run(settings: Settings) -> Outcome:
     counts = (10, 30, 100) if settings.quick else (10, 30, 100, 300, 1_000)
     models = growing_models(settings)
     tasks: dict[tuple[str, int], Task] = {}
-    passes: dict[tuple[str, int], int] = {}
+    windows: dict[tuple[str, int], int] = {}
     for name, model in models.items():
         vector = model.encode_queries([QUERY])[0]
         for count in counts:
@@ -41,7 +41,7 @@ def run(settings: Settings) -> Outcome:
             def rerank(model: ResRank = model, pool: Any = pool, vector: Any = vector) -> Any:
                 return model.rerank(QUERY, pool.vectors, pool.evidence, query_embedding=vector)
 
-            passes[name, count] = _passes(model, rerank)
+            windows[name, count] = _windows(model, rerank)
             tasks[name, count] = Task(rerank, calls=settings.pick(5, 2))
     timings = take_turns(tasks, rounds=settings.pick(5, 2))
     outcome = Outcome(
@@ -54,7 +54,7 @@ def run(settings: Settings) -> Outcome:
         outcome.notes.append("all weights are random")
     for name in models:
         table = Table(title=f"attention: {name}", title_justify="left")
-        for column in ("candidates", "passes", "ms (best)", "µs a candidate"):
+        for column in ("candidates", "windows", "ms (best)", "µs a candidate"):
             table.add_column(column, justify="right")
         table.add_column("time")
         longest = max(timings[name, count].median_ms for count in counts)
@@ -62,26 +62,26 @@ def run(settings: Settings) -> Outcome:
         for count in counts:
             timing = timings[name, count]
             each = timing.median_ms * 1_000 / count
-            rows[str(count)] = {**timing.to_dict(), "us_per_candidate": each, "passes": passes[name, count]}
+            rows[str(count)] = {**timing.to_dict(), "us_per_candidate": each, "windows": windows[name, count]}
             bar = "█" * max(1, round(_WIDTH * timing.median_ms / longest))
             shown = f"{timing.median_ms:,.1f} ({timing.best_ms:,.1f})"
-            table.add_row(f"{count:,}", str(passes[name, count]), shown, f"{each:,.0f}", bar)
+            table.add_row(f"{count:,}", str(windows[name, count]), shown, f"{each:,.0f}", bar)
         outcome.results[name] = rows
         outcome.shown.append(table)
-        windowed = [count for count in counts if passes[name, count] > 1]
+        windowed = [count for count in counts if windows[name, count] > 1]
         if windowed:
             positions = models[name].reranker.backbone.config.max_position_embeddings
             outcome.notes.append(
-                f"{name}: the backbone has {positions} positions, so {windowed[0]:,} candidates take several passes"
+                f"{name}: the backbone has {positions} positions, so {windowed[0]:,} candidates are ranked in windows"
             )
     return outcome
 
 
-def _passes(model: ResRank, rerank: Any) -> int:
-    seen: list[None] = []
-    hook = model.reranker.register_forward_hook(lambda *_: seen.append(None))
+def _windows(model: ResRank, rerank: Any) -> int:
+    seen: list[int] = []
+    hook = model.reranker.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     try:
         rerank()
     finally:
         hook.remove()
-    return len(seen)
+    return sum(seen)

@@ -32,7 +32,7 @@ from .reranker import Prompt, Reranker
 from .runtime import Runtime
 from .scoring import score_lists
 from .threads import BatchThreads
-from .windows import score_in_windows, window_sizes
+from .windows import IntArray, score_in_windows, window_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -568,20 +568,19 @@ class ResRank:
         for i, (of, prompt) in enumerate(zip(tensors, prompts, strict=True)):
             capacity = reranker.capacity(prompt)
             if len(of.passages) > capacity:
-                scores[i] = self._in_windows(prompt, of, capacity)
+                scores[i] = self._in_windows(prompt, of, capacity, tokens_per_batch)
             elif len(of.passages):
                 together.append((i, prompt, of))
         for i, found in self._together(together, tokens_per_batch):
             scores[i] = found
         return scores
 
-    def _in_windows(self, prompt: Prompt, of: ListTensors, capacity: int) -> Float32Array:
-        reranker, head = self.reranker, self.head
+    def _in_windows(self, prompt: Prompt, of: ListTensors, capacity: int, budget: int | None) -> Float32Array:
+        def score(windows: list[IntArray]) -> list[Float32Array]:
+            found = dict(self._together([(i, prompt, of.select(rows)) for i, rows in enumerate(windows)], budget))
+            return [found[i] for i in range(len(windows))]
 
-        def score(rows: Any) -> Float32Array:
-            return self._forward(reranker, head, [prompt], [of.select(rows)])[0]
-
-        return score_in_windows(of.prior.cpu().numpy(), capacity, reranker.config.window_anchors, score)
+        return score_in_windows(of.prior.cpu().numpy(), capacity, self.reranker.config.window_anchors, score)
 
     def _together(
         self, lists: list[tuple[int, Prompt, ListTensors]], budget: int | None

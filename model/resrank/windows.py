@@ -17,7 +17,7 @@ At safe start every shift is zero, so the order is the first stage's, as in one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ IntArray = np.ndarray[Any, np.dtype[np.intp]]
 
 
 def score_in_windows(
-    prior: Float32Array, window: int, anchors: int, score: Callable[[IntArray], Float32Array]
+    prior: Float32Array, window: int, anchors: int, score: Callable[[list[IntArray]], Sequence[Float32Array]]
 ) -> Float32Array:
     """
     Score every candidate, in as many passes as needed.
@@ -35,25 +35,24 @@ def score_in_windows(
     :param prior: (candidates,) first-stage scores; equal ones are ordered by position.
     :param window: most candidates in one pass.
     :param anchors: candidates of the first window repeated in each later one; lowered to half a window if larger.
-    :param score: scores the candidates with these indices in one pass.
+    :param score: scores windows, each by itself: takes the indices of their candidates, gives their scores.
     :returns: (candidates,) float32, comparable with each other.
     :raises ValueError: when a window is too small for an anchor and a candidate.
     """
     total = len(prior)
     if total <= window:
-        return score(np.arange(total))
+        return score([np.arange(total)])[0]
     anchors = _anchors(total, window, anchors)
     order = np.argsort(-prior, kind="stable")
     first = order[:window]
-    scores = np.empty(total, dtype=np.float32)
-    scores[first] = score(first)
     anchor_ids = first[np.linspace(0, window - 1, anchors).round().astype(np.intp)]
-    step = window - anchors
-    for start in range(window, total, step):
-        rest = order[start : start + step]
-        passed = score(np.concatenate([anchor_ids, rest]))
-        shift = np.mean(scores[anchor_ids] - passed[:anchors], dtype=np.float64)
-        scores[rest] = passed[anchors:] + np.float32(shift)
+    later = [order[start : start + window - anchors] for start in range(window, total, window - anchors)]
+    scores = np.empty(total, dtype=np.float32)
+    # No window waits for another, so that they can share passes.
+    scores[first], *passed = score([first, *(np.concatenate([anchor_ids, rest]) for rest in later)])
+    for rest, found in zip(later, passed, strict=True):
+        shift = np.mean(scores[anchor_ids] - found[:anchors], dtype=np.float64)
+        scores[rest] = found[anchors:] + np.float32(shift)
     return scores
 
 

@@ -125,7 +125,7 @@ def test_growth(report: dict[str, Any]):
     for rows in results.values():
         for row in rows.values():
             assert_timing(row)
-            assert row["passes"] == 1
+            assert row["windows"] == 1
 
 
 def test_memory(report: dict[str, Any]):

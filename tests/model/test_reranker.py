@@ -289,7 +289,7 @@ def test_more_candidates_than_positions_are_ranked_in_windows(
     model = randomise_head(tiny_mini(attention="causal"))
     passes = count_passes(model)
     scores = model.rerank("bread", unit_vectors(300))
-    assert len(passes) == 3  # 300 candidates, windows of about 110
+    assert sum(windows for windows, _ in passes) == 3  # 300 candidates, windows of about 110
     assert all(length <= 128 for _, length in passes)
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 290
@@ -308,7 +308,8 @@ def test_windows_at_safe_start_equal_one_pass(
     model.reranker.config = small
     passes = count_passes(model)
     np.testing.assert_allclose(model.rerank("bread", passages, evidence), expected, atol=1e-5)
-    assert len(passes) == 10  # 8 first, then 5 new ones a window
+    assert sum(windows for windows, _ in passes) == 10  # 8 first, then 5 new ones a window
+    assert len(passes) < 10
 
 
 def test_windowed_and_whole_lists_mix_in_a_batch(model: ResRank, unit_vectors, monkeypatch) -> None:

@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 from resrank.windows import score_in_windows, window_sizes
 
 
+def alone(score):
+    return lambda windows: [score(rows) for rows in windows]
+
+
 def test_a_list_that_fits_is_one_pass_in_input_order() -> None:
     passes: list[list[int]] = []
 
@@ -21,7 +25,7 @@ def test_a_list_that_fits_is_one_pass_in_input_order() -> None:
         passes.append(rows.tolist())
         return np.array([5.0, 7.0, 6.0], dtype=np.float32)
 
-    scores = score_in_windows(np.array([1.0, 3.0, 2.0], dtype=np.float32), 3, 2, score)
+    scores = score_in_windows(np.array([1.0, 3.0, 2.0], dtype=np.float32), 3, 2, alone(score))
     assert passes == [[0, 1, 2]]
     assert scores.tolist() == [5.0, 7.0, 6.0]
 
@@ -36,7 +40,7 @@ def test_by_hand() -> None:
         passes.append(tuple(rows.tolist()))
         return np.array(answers[passes[-1]], dtype=np.float32)
 
-    scores = score_in_windows(prior, 4, 2, score)
+    scores = score_in_windows(prior, 4, 2, alone(score))
     assert passes == list(answers)
     # The anchors' mean is 6 in the first window and 2 in the second: shift by 4, the anchors keep their first score.
     assert scores.tolist() == [2.0, 6.5, 1.0, 3.0, 8.0, 4.0]
@@ -60,7 +64,7 @@ def test_an_additive_scorer_gives_one_pass_scores(
         calls += 1
         return truth[rows] + np.float32(drift) * (calls - 1)
 
-    scores = score_in_windows(prior, window, anchors, score)
+    scores = score_in_windows(prior, window, anchors, alone(score))
     assert set(seen) == set(range(total))
     np.testing.assert_allclose(scores, truth, atol=1e-4)
 
@@ -72,7 +76,7 @@ def test_only_anchors_are_scored_twice() -> None:
         counts[rows] += 1
         return np.zeros(len(rows), dtype=np.float32)
 
-    score_in_windows(np.linspace(1, 0, 23).astype(np.float32), 8, 3, score)
+    score_in_windows(np.linspace(1, 0, 23).astype(np.float32), 8, 3, alone(score))
     # 8 first, then 5 new ones in each of 3 more windows; anchors at ranks 0, 4 (of 3.5) and 7 are in all 4.
     assert counts.tolist() == [4 if i in {0, 4, 7} else 1 for i in range(23)]
 
@@ -84,7 +88,7 @@ def test_equal_priors_keep_input_order() -> None:
         passes.append(rows.tolist())
         return np.zeros(len(rows), dtype=np.float32)
 
-    score_in_windows(np.zeros(5, dtype=np.float32), 3, 1, score)
+    score_in_windows(np.zeros(5, dtype=np.float32), 3, 1, alone(score))
     assert passes == [[0, 1, 2], [0, 3, 4]]
 
 
@@ -95,13 +99,13 @@ def test_anchors_never_fill_the_window() -> None:
         widths.append(len(rows))
         return np.zeros(len(rows), dtype=np.float32)
 
-    score_in_windows(np.arange(10, dtype=np.float32), 4, 100, score)
+    score_in_windows(np.arange(10, dtype=np.float32), 4, 100, alone(score))
     assert widths == [4, 4, 4, 4]  # 4 candidates, then 2 anchors and 2 new ones
 
 
 def test_a_window_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match="ranking 3 candidates in windows of 1 needs a window of at least 2"):
-        score_in_windows(np.zeros(3, dtype=np.float32), 1, 1, lambda rows: np.zeros(len(rows), dtype=np.float32))
+        score_in_windows(np.zeros(3, dtype=np.float32), 1, 1, alone(np.zeros_like))
 
 
 @pytest.mark.parametrize(
@@ -114,5 +118,5 @@ def test_window_sizes_are_those_of_the_passes(total, window, anchors):
         seen.append(len(rows))
         return np.zeros(len(rows), dtype=np.float32)
 
-    score_in_windows(np.zeros(total, dtype=np.float32), window, anchors, score)
+    score_in_windows(np.zeros(total, dtype=np.float32), window, anchors, alone(score))
     assert window_sizes(total, window, anchors) == [size for size in seen if size]
