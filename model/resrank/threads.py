@@ -56,12 +56,6 @@ class BatchThreads:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """
-        Let the threads go.
-        """
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 

@@ -321,14 +321,16 @@ def test_threads_give_the_results_of_one(model: ResRank, unit_vectors, corpus) -
 
 def test_passes_of_threads_run_in_turn_unless_allowed(tiny_mini: Factory, unit_vectors) -> None:
     model = tiny_mini().load()
-    running, most, guard = 0, 0, threading.Lock()
+    running, most, patience_s, guard, three = 0, 0, 0.02, threading.Lock(), threading.Event()
 
     def enter(*_: Any) -> None:
         nonlocal running, most
         with guard:
             running += 1
             most = max(most, running)
-        threading.Event().wait(0.02)
+            if running == 3:
+                three.set()
+        three.wait(patience_s)
 
     def leave(*_: Any) -> None:
         nonlocal running
@@ -346,6 +348,7 @@ def test_passes_of_threads_run_in_turn_unless_allowed(tiny_mini: Factory, unit_v
         expected = list(pool.map(work, range(6)))
         assert most == 1
         model.allow_passes(3)
+        patience_s = 30.0  # for a busy machine: nobody waits once three have met
         model.forget_queries()
         found = list(pool.map(work, range(6)))
     assert most == 3

@@ -79,7 +79,7 @@ class SharedEngine:
         self._guard = threading.Lock()
         self._torch_threads = torch.get_num_threads()
         device = engine.runtime.device.type
-        self._tokens = None if share else 1  # of a pass: one text or list fills it
+        self._tokens_per_pass = None if share else 1  # one text or list fills a pass of its own
         lanes: dict[str, Lane] = {
             "queries": Lane(self._encode_queries, _QUERY_TOKENS.get(device, 4_096) if share else 1),
             "lists": Lane(self._score, _LIST_TOKENS.get(device, 4_096) if share else 1),
@@ -190,7 +190,7 @@ class SharedEngine:
         return self._batcher.run(lane, items, costs, lambda: work.abandoned)
 
     def _run_passages(self, items: list[tuple[str, int | None]], costs: list[int], work: Work) -> Sequence[Any]:
-        if self._tokens is None:
+        if self._tokens_per_pass is None:
             return self._run("passages", items, costs, work)
         batches = list(token_budget_batches(costs, self._passage_tokens))
         encode = [partial(self._encode_passages, [items[place] for place in batch]) for batch in batches]
@@ -209,7 +209,7 @@ class SharedEngine:
 
     def _encode_queries(self, queries: list[str]) -> list[tuple[Any, int, int]]:
         unique, report = list(dict.fromkeys(queries)), TruncationReport()
-        vectors = self._engine.encode_queries(unique, report=report, tokens_per_batch=self._tokens)
+        vectors = self._engine.encode_queries(unique, report=report, tokens_per_batch=self._tokens_per_pass)
         tokens = report.tokens_per_text or (0,) * len(unique)  # none were read of a query that the model remembers
         self._count("query", sum(tokens))
         found = dict(zip(unique, zip(vectors, report.cut_per_text, tokens, strict=True), strict=True))
@@ -230,7 +230,9 @@ class SharedEngine:
     def _score(self, lists: list[tuple[str, Any, Evidence | None, Any]]) -> list[tuple[Any, int]]:
         queries, passages, evidence, vectors = (list(column) for column in zip(*lists, strict=True))
         report = TruncationReport()
-        scores = self._engine.rerank_batch(queries, passages, evidence, vectors, report, tokens_per_batch=self._tokens)
+        scores = self._engine.rerank_batch(
+            queries, passages, evidence, vectors, report, tokens_per_batch=self._tokens_per_pass
+        )
         return list(zip(scores, report.cut_per_text, strict=True))
 
 

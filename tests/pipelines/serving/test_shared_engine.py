@@ -29,6 +29,14 @@ def model(request) -> ResRank:
     return ResRank.from_pretrained(folder, device="cpu", dtype="float32")
 
 
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
 def at_once(function, arguments):
     barrier = threading.Barrier(len(arguments))
 
@@ -142,10 +150,9 @@ def test_questions_are_read_in_the_threads_of_the_models(tiny_mini_checkpoint, t
     engine.close()
 
 
+@pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize("share", [True, False])
 def test_requests_at_once_take_one_thread_each_and_one_alone_takes_all(model, corpus, queries, share, monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
     engine, seen = SharedEngine(model, share=share), []
     vectors, score = model.encode_passages(corpus), model.rerank_batch
     at_once, meeting = threading.Semaphore(0), threading.Event()
@@ -173,13 +180,17 @@ def test_requests_at_once_take_one_thread_each_and_one_alone_takes_all(model, co
     assert [threads for _, threads in seen] == [3, 1, 1]
     assert len({name for name, _ in seen}) == 3
     assert torch.get_num_threads() == 3
-    torch.set_num_threads(before)
 
 
-def test_without_sharing_many_documents_are_encoded_in_turns(model, corpus):
+def test_without_sharing_many_documents_are_encoded_in_turns(model, corpus, monkeypatch):
     engine, names = SharedEngine(model, share=False), []
     encode = model.encode_passages
-    model.encode_passages = lambda texts, **o: (names.append(threading.current_thread().name), encode(texts, **o))[1]
+
+    def noted(texts, **options):
+        names.append(threading.current_thread().name)
+        return encode(texts, **options)
+
+    monkeypatch.setattr(model, "encode_passages", noted)
     texts = [f"{text} {'word ' * (n % 7)}{n}" for n in range(100) for text in corpus]
     found = engine.encode_passages(texts)
     engine.close()
