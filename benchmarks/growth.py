@@ -70,9 +70,10 @@ def run(settings: Settings) -> Outcome:
         outcome.shown.append(table)
         windowed = [count for count in counts if windows[name, count] > 1]
         if windowed:
-            positions = models[name].reranker.backbone.config.max_position_embeddings
+            reranker = models[name].reranker
+            most = reranker.capacity(reranker.prompt(QUERY))
             outcome.notes.append(
-                f"{name}: the backbone has {positions} positions, so {windowed[0]:,} candidates are ranked in windows"
+                f"{name}: {most:,} candidates fit into one pass, so {windowed[0]:,} are ranked in windows"
             )
     return outcome
 

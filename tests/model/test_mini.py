@@ -43,6 +43,7 @@ def test_dimension_and_limits(mini: ResRank) -> None:
     assert mini.dimension == 384
     assert (mini.encoder.pooling, mini.encoder.max_length, mini.encoder.query_prompt) == ("mean", 256, "")
     assert mini.config.reranker.attention == "order_free"
+    assert mini.config.reranker.max_candidates == 100  # longer lists than it was trained on rank worse in one pass
 
 
 def test_its_vectors_are_the_same_everywhere(mini: ResRank) -> None:

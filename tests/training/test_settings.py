@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from resrank.config import ResRankConfig
+from resrank.sources import CHECKPOINTS
 from resrank_training.configs import settings_file, shipped
 from resrank_training.settings import Settings, expanded, read_settings, to_dict
 
@@ -45,6 +48,13 @@ def test_the_large_ones_are_dual_stage_joint_and_in_paper_mode() -> None:
             assert stage.temperatures == {"info_nce": 0.03, "rank_net": 0.1}
             assert (stage.encoder, stage.reranker, stage.targets) == ("full", "full", "ranking")
     assert shipped(settings.stages[0].arguments["deepspeed"], ".json") is not None
+
+
+@pytest.mark.parametrize("name", ["mini_encoder", "mini_ablations"])
+def test_the_recipes_make_the_shipped_reranker(name: str) -> None:
+    ships = json.loads((CHECKPOINTS / "resrank-mini" / "config.json").read_text(encoding="utf-8"))
+    made = ResRankConfig().with_reranker(**read_settings(settings_file(name)).model.config["reranker"])
+    assert made.reranker == ResRankConfig.from_dict(ships).reranker
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
