@@ -2,10 +2,11 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""BM25 through the store against bm25s, on every collection of the data folder."""
+"""First stages against independent computations on real collections: BM25 with bm25s on every one, dense and fused with numpy."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import bm25s
@@ -15,12 +16,18 @@ import Stemmer
 from haystack import Document
 from haystack.dataclasses import SparseEmbedding
 
+from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
+from resrank import ResRank
 from resrank.lexical import LexicalEncoder
 from resrank_evals.beir import load_beir
 from resrank_evals.collection import Collection
+from resrank_evals.harness import Settings, run
+from resrank_evals.loading import CollectionSource
 from resrank_evals.measures import evaluate, mean
-from resrank_evals.trec import Run
+from resrank_evals.results import RUN
+from resrank_evals.systems import parse_system
+from resrank_evals.trec import Run, read_run
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +76,37 @@ def test_bm25_is_near_bm25s(data_folder, data_set, tmp_path):
         mean(evaluate(run, collection.qrels))["nDCG@10"] for run in (ours(collection, tmp_path), theirs(collection))
     ]
     assert np.abs(found[0] - found[1]) <= 0.02, found
+
+
+def test_dense_and_fused_agree_with_numpy(data_folder, tmp_path):
+    """The collection is small enough to be searched exactly."""
+    collection = load_beir(data_folder / "medline")
+    model = ResRankModel("resrank-mini", dtype="float32", device="cpu")
+    systems = ("bm25", "dense", "rrf")
+    source = CollectionSource("medline", "test", lambda: collection)
+    settings = Settings(out=tmp_path / "out", stores=tmp_path / "stores", model=model)
+    outcomes = run([source], [parse_system(system) for system in systems], settings, lambda *_: None)
+    means = {outcome.result.system: outcome.result.means for outcome in outcomes}
+
+    engine = ResRank.from_pretrained("resrank-mini", dtype="float32", device="cpu")
+    ids = [id_ for id_, passage in collection.passages.items() if passage.content.strip()]
+    passages = engine.encode_passages([collection.passages[id_].content for id_ in ids]).astype(np.float64)
+    cosines = engine.encode_queries(list(collection.queries.values())).astype(np.float64) @ passages.T
+    dense = {
+        query_id: best(zip(ids, row, strict=True)) for query_id, row in zip(collection.queries, cosines, strict=True)
+    }
+    assert means["dense"] == pytest.approx(mean(evaluate(dense, collection.qrels)), abs=1e-4)
+
+    bm25 = read_run(tmp_path / "out" / "medline" / "bm25" / RUN)
+    fused: Run = {}
+    for query_id in collection.queries:
+        scores: dict[str, float] = {}
+        for ranking in (bm25.get(query_id, []), dense[query_id]):
+            for rank, (id_, _) in enumerate(ranking, 1):
+                scores[id_] = scores.get(id_, 0.0) + 1 / (60 + rank)
+        fused[query_id] = best(scores.items())
+    assert means["rrf"] == pytest.approx(mean(evaluate(fused, collection.qrels)), abs=1e-4)
+
+
+def best(hits: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    return sorted(((id_, float(score)) for id_, score in hits), key=lambda hit: (-hit[1], hit[0]))[:100]
