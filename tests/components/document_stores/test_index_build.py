@@ -144,6 +144,34 @@ def test_what_is_written_while_the_index_is_built_is_kept(make, paused):
     assert plain(store.filter_documents()) == plain(list(expected.values()))
 
 
+def test_a_build_that_the_writer_outran_is_done_again(make, paused, monkeypatch):
+    copied: list[int] = []
+    copy = index_build.IndexBuild._copy
+
+    def counted(build: index_build.IndexBuild, to: str) -> tuple[int, int]:
+        copied.append(build._size())
+        return copy(build, to)
+
+    monkeypatch.setattr(index_build.IndexBuild, "_copy", counted)
+    store = make()
+    store.write_documents(documents(0, 500))
+    shard = store._shard()
+    build = shard.build
+    paused.started()
+    store.write_documents(documents(500, 1_001))
+    store.update_by_filter({"field": "meta.n", "operator": "<", "value": 3}, {"seen": True})
+    paused.go()
+    build.wait()
+    assert copied == [500, 1_001]
+    assert (shard.optimized, shard.unoptimized, shard.build) == (1_001, 0, None)
+    assert shard.engine.info().indexed_vectors_count >= 1_001
+    seen = {str(number): {"seen": True} for number in range(3)}
+    found = {each.id: each for each in store.filter_documents()}
+    assert len(found) == 1_001
+    assert all(each.meta == {"n": int(id_), "version": 0, **seen.get(id_, {})} for id_, each in found.items())
+    assert sorted(os.listdir(store.path)) == ["resrank.json", shard.manifest.shard]
+
+
 def test_threads_search_and_write_while_indexes_are_built(make):
     """No call fails, a search finds what was written before it, and every acknowledged document is there at the end."""
     store = make(optimize_threshold=200)

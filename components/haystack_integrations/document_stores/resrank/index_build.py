@@ -14,6 +14,9 @@ thread of the process could do anything else. It runs in a process of its own in
 4. With writers waiting: the last round, then let the manifest name the new shard and take it into use. The former is
    removed.
 
+When the collection has doubled by the end of 2, the copy is of no use: writing what it lacks would take longer than
+copying, and most would still be without an index. It is copied and built again.
+
 Until the manifest names the new shard the former has everything, from then on the new one has: a process that is killed
 at any moment loses no document, only the build.
 """
@@ -121,8 +124,12 @@ class IndexBuild:
         shard = self._shard
         copy = os.path.join(shard.folder, f"{OPTIMIZING}{os.getpid()}-{uuid.uuid4().hex}")
         try:
-            documents = self._copy(copy)
+            documents, size = self._copy(copy)
             self.changed = self._build(copy)
+            while self._size() > 2 * size:
+                shutil.rmtree(copy)
+                documents, size = self._copy(copy)
+                self.changed = self._build(copy)
             if self.changed:
                 self._take_over(copy, documents)
             else:
@@ -150,8 +157,11 @@ class IndexBuild:
         if self._cancelled:
             raise _CancelledError
 
-    def _copy(self, copy: str) -> int:
-        """Copy the shard's files; returns how many documents are to be indexed."""
+    def _size(self) -> int:
+        return int(self._shard.call(lambda engine: engine.info().points_count))
+
+    def _copy(self, copy: str) -> tuple[int, int]:
+        """Copy the shard's files; returns how many documents are to be indexed, and how many there are."""
         shard = self._shard
         with shard.lock:
             self._check_wanted()
@@ -159,9 +169,9 @@ class IndexBuild:
             shard.call(lambda engine: engine.flush())
             source = os.path.join(shard.folder, shard.manifest.shard)
             _check_space(source)
-            self._noted = set()
+            self._noted, self._repeated = set(), []
             shutil.copytree(source, copy, copy_function=_copy_file)
-            return shard.unoptimized
+            return shard.unoptimized, self._size()
 
     def _build(self, copy: str) -> bool:
         packages = os.path.dirname(os.path.dirname(os.path.abspath(edge.__file__)))
