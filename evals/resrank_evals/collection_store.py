@@ -67,7 +67,10 @@ class CollectionStore:
         key = f"{collection.passages_fingerprint} {engine.fingerprint} {engine.runtime.dtype_name} {lexical}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         self.folder = folder / digest
-        self.store = QdrantEdgeDocumentStore(path=str(self.folder / "store"), embedding_dim=engine.dimension)
+        # Which neighbours an index misses differs from build to build: figures must not.
+        self.store = QdrantEdgeDocumentStore(
+            path=str(self.folder / "store"), embedding_dim=engine.dimension, search_params={"exact": True}
+        )
 
     def fill(self, progress: Progress) -> IndexCost:
         """
