@@ -11,10 +11,14 @@ through `QdrantEdgeDocumentStore`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +30,21 @@ from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStor
 _DOCUMENTS_PER_WRITE = 10_000
 _TOP_K = 10
 _WARMING = 50  # searches before those that are timed
+_PAUSE_S = 0.25  # between searches beside a writer and a build: four a second at most
 
 
 def main(stage: str, folder: Path) -> dict[str, Any]:
     """
     Go through a stage.
 
-    :param stage: `write`, `optimize` or `search`; `passages` and `open` for the store of whole passages.
+    :param stage: `write`, `optimize` or `search`; `passages` and `open` for the store of whole passages; `live` for a
+        store that is written, indexed and searched at once.
     :param folder: see the module.
     :returns: plain values.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     stages = {"write": _write, "optimize": _optimize, "search": _search, "passages": _passages, "open": _open}
-    return stages[stage](folder, job)
+    return {**stages, "live": _live}[stage](folder, job)
 
 
 def _store(folder: Path, job: dict[str, Any], search_params: dict[str, Any] | None = None) -> QdrantEdgeDocumentStore:
@@ -54,23 +60,27 @@ def _store(folder: Path, job: dict[str, Any], search_params: dict[str, Any] | No
 
 
 def _write(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
-    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     store = _store(folder, job)
-    making = writing = 0.0
+    writing = 0.0
+    started = time.perf_counter()
+    for documents in _documents(folder):
+        made = time.perf_counter()
+        store.write_documents(documents)
+        writing += time.perf_counter() - made
+    ended = time.perf_counter()
+    store.close()
+    closing, making = time.perf_counter() - ended, ended - started - writing
+    return {"seconds": writing, "closing_seconds": closing, "making_seconds": making, **_memory()}
+
+
+def _documents(folder: Path) -> Iterator[list[Document]]:
+    vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     for start in range(0, len(vectors), _DOCUMENTS_PER_WRITE):
-        started = time.perf_counter()
         block = vectors[start : start + _DOCUMENTS_PER_WRITE].tolist()
-        documents = [
+        yield [
             Document(id=str(row), content=f"passage {row}", embedding=vector)
             for row, vector in enumerate(block, start=start)
         ]
-        made = time.perf_counter()
-        store.write_documents(documents)
-        making += made - started
-        writing += time.perf_counter() - made
-    started = time.perf_counter()
-    store.close()
-    return {"seconds": writing, "closing_seconds": time.perf_counter() - started, "making_seconds": making, **_memory()}
 
 
 def _optimize(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -136,8 +146,7 @@ def _open(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _search(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
-    queries = np.load(folder / "queries.npy").tolist()
-    expected = [{str(row) for row in rows} for rows in np.load(folder / "neighbours.npy")[:, :_TOP_K].tolist()]
+    queries, expected = _queries(folder)
     store = _store(folder, job, job["searches"][0])
     imported = _memory()
     started = time.perf_counter()
@@ -157,7 +166,7 @@ def _search(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
             _timed(using, query)
         timed = [_timed(using, query) for query in queries]
         times, processor = [each for _, each, _ in timed], [each for _, _, each in timed]
-        hits = [len(found & wanted) / _TOP_K for (found, _, _), wanted in zip(timed, expected, strict=True)]
+        hits = _hits(timed, expected)
         half = job["real_queries"]
         measured["searches"].append(
             {
@@ -177,6 +186,71 @@ def _search(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     measured.update(_memory())
     store.close()
     return measured
+
+
+def _live(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """One thread writes as fast as it can, the store starts builds by itself, and another thread searches meanwhile."""
+    import resource  # not on Windows
+
+    queries, expected = _queries(folder)
+    store = QdrantEdgeDocumentStore(
+        path=str(folder / "live"), embedding_dim=job["dimension"], use_sparse_embeddings=False, **job["store"]
+    )
+    store.warm_up()
+    phase, times, ended = "writing", {"writing": [], "indexing": []}, threading.Event()
+
+    def search() -> None:
+        for query in itertools.cycle(queries):
+            if ended.wait(_PAUSE_S):
+                return
+            times[phase].append(_timed(store, query)[1])
+
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(search)
+        try:
+            longest = 0.0
+            started = time.perf_counter()
+            for documents in _documents(folder):
+                before = time.perf_counter()
+                store.write_documents(documents)
+                longest = max(longest, time.perf_counter() - before)
+            written, phase = time.perf_counter(), "indexing"
+            store.optimize()  # waits for what is under way, and indexes the rest
+            indexed = time.perf_counter()
+        finally:
+            ended.set()
+        searching.result()
+    timed = [_timed(store, query) for query in queries]
+    count = store.count_documents()
+    store.close()
+    return {
+        "documents": count,
+        "writing_seconds": written - started,
+        "longest_write_seconds": longest,
+        "indexing_seconds": indexed - written,
+        "searches": {name: _percentiles(each) for name, each in times.items()},
+        "indexed": _percentiles([each for _, each, _ in timed]),
+        "recall": float(np.mean(_hits(timed, expected))),
+        "builder_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1_024,  # KiB, on Linux
+        **_memory(),
+    }
+
+
+def _percentiles(times: list[float]) -> dict[str, float]:
+    if not times:
+        return {"count": 0}
+    p50, p95, most = np.percentile(times, (50, 95, 100)).tolist()
+    return {"count": len(times), "p50_ms": p50, "p95_ms": p95, "longest_ms": most}
+
+
+def _queries(folder: Path) -> tuple[list[list[float]], list[set[str]]]:
+    """The queries, and the ids of each one's exact neighbours."""
+    neighbours = np.load(folder / "neighbours.npy")[:, :_TOP_K].tolist()
+    return np.load(folder / "queries.npy").tolist(), [{str(row) for row in rows} for rows in neighbours]
+
+
+def _hits(timed: list[tuple[set[str], float, float]], expected: list[set[str]]) -> list[float]:
+    return [len(found & wanted) / _TOP_K for (found, _, _), wanted in zip(timed, expected, strict=True)]
 
 
 def _timed(store: QdrantEdgeDocumentStore, query: list[float]) -> tuple[set[str], float, float]:

@@ -92,4 +92,8 @@ def test_runs_and_writes_what_it_says(tmp_path):
     assert [search["recall"] for search in plain["warm"]["searches"]] == [pytest.approx(1, abs=0.02)]
     assert results["passages"]["passages"] > 0
     assert results["passages"]["bytes_by_part"]
+    live = results["live"]
+    assert (live["documents"], live["recall"]) == (2_000, pytest.approx(1, abs=0.02))
+    assert live["searches"]["writing"]["count"] > 0
+    assert live["indexed"]["p50_ms"] <= live["indexed"]["longest_ms"]
     assert [bar["limit"] for bar in benchmark["bars"]] == [0.99, 0.98]

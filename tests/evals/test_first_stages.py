@@ -79,7 +79,7 @@ def test_bm25_is_near_bm25s(data_folder, data_set, tmp_path):
 
 
 def test_dense_and_fused_agree_with_numpy(data_folder, tmp_path):
-    """The collection is small enough to be searched exactly."""
+    """On a real collection; `test_harness` has a small one."""
     collection = load_beir(data_folder / "medline")
     model = ResRankModel("resrank-mini", dtype="float32", device="cpu")
     systems = ("bm25", "dense", "rrf")
