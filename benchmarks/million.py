@@ -353,8 +353,7 @@ def _outcome(results: dict[str, Any], vectors: int, builds: int) -> Outcome:
         live = results["live"]
         notes.append(
             f"all at once: recall@10 {live['recall']:.4f} at the end; the longest write of 10,000 documents took "
-            f"{live['longest_write_seconds']:,.1f} s; peak memory {live['peak_mib']:,.0f} MiB, and of the process that "
-            f"builds {live['builder_peak_mib']:,.0f} MiB"
+            f"{live['longest_write_seconds']:,.1f} s; peak memory of the writing process {live['peak_mib']:,.0f} MiB"
         )
     if builds > 1:
         notes.append("builds after the first change the settings of the store and rebuild its index")

@@ -190,8 +190,6 @@ def _search(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def _live(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """One thread writes as fast as it can, the store starts builds by itself, and another thread searches meanwhile."""
-    import resource  # not on Windows
-
     queries, expected = _queries(folder)
     store = QdrantEdgeDocumentStore(
         path=str(folder / "live"), embedding_dim=job["dimension"], use_sparse_embeddings=False, **job["store"]
@@ -231,7 +229,6 @@ def _live(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
         "searches": {name: _percentiles(each) for name, each in times.items()},
         "indexed": _percentiles([each for _, each, _ in timed]),
         "recall": float(np.mean(_hits(timed, expected))),
-        "builder_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1_024,  # KiB, on Linux
         **_memory(),
     }
 
