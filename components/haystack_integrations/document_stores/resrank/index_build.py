@@ -124,12 +124,12 @@ class IndexBuild:
         shard = self._shard
         copy = os.path.join(shard.folder, f"{OPTIMIZING}{os.getpid()}-{uuid.uuid4().hex}")
         try:
-            documents, size = self._copy(copy)
-            self.changed = self._build(copy)
-            while self._size() > 2 * size:
-                shutil.rmtree(copy)
+            while True:
                 documents, size = self._copy(copy)
                 self.changed = self._build(copy)
+                if self._size() <= 2 * size:
+                    break
+                shutil.rmtree(copy)
             if self.changed:
                 self._take_over(copy, documents)
             else:
