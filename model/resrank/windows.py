@@ -42,11 +42,11 @@ def score_in_windows(
     total = len(prior)
     if total <= window:
         return score([np.arange(total)])[0]
-    anchors = _anchors(total, window, anchors)
+    anchors, parts = _split(total, window, anchors)
     order = np.argsort(-prior, kind="stable")
     first = order[:window]
     anchor_ids = first[np.linspace(0, window - 1, anchors).round().astype(np.intp)]
-    later = [order[start : start + window - anchors] for start in range(window, total, window - anchors)]
+    later = [order[part] for part in parts]
     scores = np.empty(total, dtype=np.float32)
     # No window waits for another, so that they can share passes.
     scores[first], *passed = score([first, *(np.concatenate([anchor_ids, rest]) for rest in later)])
@@ -68,14 +68,15 @@ def window_sizes(total: int, window: int, anchors: int) -> list[int]:
     """
     if total <= window:
         return [total] if total else []
-    anchors = _anchors(total, window, anchors)
-    rest = range(window, total, window - anchors)
-    return [window, *(anchors + min(window - anchors, total - start) for start in rest)]
+    anchors, parts = _split(total, window, anchors)
+    return [window, *(anchors + part.stop - part.start for part in parts)]
 
 
-def _anchors(total: int, window: int, anchors: int) -> int:
+def _split(total: int, window: int, anchors: int) -> tuple[int, list[slice]]:
+    """How many anchors there are, and which ranks each window after the first adds to them."""
     anchors = min(anchors, window // 2)
     if anchors < 1:
         msg = f"ranking {total} candidates in windows of {window} needs a window of at least 2"
         raise ValueError(msg)
-    return anchors
+    step = window - anchors
+    return anchors, [slice(start, min(start + step, total)) for start in range(window, total, step)]
