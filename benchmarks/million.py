@@ -331,8 +331,6 @@ def _outcome(results: dict[str, Any], vectors: int, builds: int) -> Outcome:
         limit = _RECALL_INT8 if row["int8"] else _RECALL
         bars.append(Bar(f"recall@10 with p95 under {_P95_MS:g} ms, {name}", max(fast, default=0.0), ">=", limit))
     shown = [costs, grid]
-    if "live" in results:
-        shown.append(_live_table(results["live"], name))
     written, source = results["write"], results["source"]
     notes = [
         f"real vectors: {source['texts']}",
@@ -351,6 +349,7 @@ def _outcome(results: dict[str, Any], vectors: int, builds: int) -> Outcome:
     )
     if "live" in results:
         live = results["live"]
+        shown.append(_live_table(live, list(results["builds"])[-1]))
         notes.append(
             f"all at once: recall@10 {live['recall']:.4f} at the end; the longest write of 10,000 documents took "
             f"{live['longest_write_seconds']:,.1f} s; peak memory of the writing process {live['peak_mib']:,.0f} MiB"
@@ -371,11 +370,13 @@ def _live_table(live: dict[str, Any], build: str) -> Table:
     table = Table(title=f"written, indexed and searched at once: {build}", title_justify="left")
     for column in ("phase", "s", "searches", "p50 ms", "p95 ms", "longest ms"):
         table.add_column(column, justify="left" if column == "phase" else "right")
-    phases = {"writing": live["searches"]["writing"], "indexing the rest": live["searches"]["indexing"]}
-    seconds = (live["writing_seconds"], live["indexing_seconds"], None)
-    for (phase, row), took in zip({**phases, "indexed": live["indexed"]}.items(), seconds, strict=True):
-        times = [f"{row[key]:,.1f}" if key in row else "" for key in ("p50_ms", "p95_ms", "longest_ms")]
-        table.add_row(phase, "" if took is None else f"{took:,.0f}", str(row["count"]), *times)
+    for phase, seconds, searches in (
+        ("writing", f"{live['writing_seconds']:,.0f}", live["searches"]["writing"]),
+        ("indexing the rest", f"{live['indexing_seconds']:,.0f}", live["searches"]["indexing"]),
+        ("indexed", "", live["indexed"]),
+    ):
+        count, *times = searches.values()
+        table.add_row(phase, seconds, str(count), *(f"{each:,.1f}" for each in times))
     return table
 
 

@@ -43,8 +43,15 @@ def main(stage: str, folder: Path) -> dict[str, Any]:
     :returns: plain values.
     """
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    stages = {"write": _write, "optimize": _optimize, "search": _search, "passages": _passages, "open": _open}
-    return {**stages, "live": _live}[stage](folder, job)
+    stages = {
+        "write": _write,
+        "optimize": _optimize,
+        "search": _search,
+        "passages": _passages,
+        "open": _open,
+        "live": _live,
+    }
+    return stages[stage](folder, job)
 
 
 def _store(folder: Path, job: dict[str, Any], search_params: dict[str, Any] | None = None) -> QdrantEdgeDocumentStore:

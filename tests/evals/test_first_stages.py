@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""First stages against independent computations on real collections: BM25 with bm25s on every one, dense and fused with numpy."""
+"""First stages on real collections against independent computations: BM25 with bm25s, dense and fused with numpy."""
 
 from __future__ import annotations
 

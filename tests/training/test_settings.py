@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from resrank.checkpoint import read_config
 from resrank.config import ResRankConfig
 from resrank.sources import CHECKPOINTS
 from resrank_training.configs import settings_file, shipped
@@ -52,9 +52,8 @@ def test_the_large_ones_are_dual_stage_joint_and_in_paper_mode() -> None:
 
 @pytest.mark.parametrize("name", ["mini_encoder", "mini_ablations"])
 def test_the_recipes_make_the_shipped_reranker(name: str) -> None:
-    ships = json.loads((CHECKPOINTS / "resrank-mini" / "config.json").read_text(encoding="utf-8"))
     made = ResRankConfig().with_reranker(**read_settings(settings_file(name)).model.config["reranker"])
-    assert made.reranker == ResRankConfig.from_dict(ships).reranker
+    assert made.reranker == read_config(CHECKPOINTS / "resrank-mini").reranker
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
