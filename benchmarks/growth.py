@@ -39,7 +39,7 @@ def run(settings: Settings) -> Outcome:
             pool = synthetic(QUERY, count, model.dimension)
 
             def rerank(model: ResRank = model, pool: Any = pool, vector: Any = vector) -> Any:
-                return model.rerank(QUERY, pool.vectors, pool.evidence, query_embedding=vector)
+                return pool.rerank(model, QUERY, vector)
 
             windows[name, count] = _windows(model, rerank)
             tasks[name, count] = Task(rerank, calls=settings.pick(5, 2))

@@ -72,8 +72,7 @@ def _work(stage: str, folder: Path, job: dict[str, Any]) -> Any:
     if stage == "rerank":
         from .candidates import synthetic
 
-        pool = synthetic(QUERY, job["reranked_candidates"], model.dimension)
-        model.rerank(QUERY, pool.vectors, pool.evidence)
+        synthetic(QUERY, job["reranked_candidates"], model.dimension).rerank(model, QUERY)
     return model
 
 

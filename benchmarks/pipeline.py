@@ -31,13 +31,14 @@ from .timing import milliseconds, no_collector
 OVERHEAD_IN_DEEP_COPIES = 0.5
 
 _MODEL = {"encode_queries": "model: encode the query", "rerank": "model: rerank"}
+_WORDS = {"matches": "model: compare words"}
 _STORE = {"search_ids": "store: search both lists", "get_documents_by_id": "store: get documents and vectors"}
 _OVERHEAD = {
     "retriever": "retriever component, the rest",
     "ranker": "ranker component, the rest",
     "haystack": "Haystack's pipeline",
 }
-_GROUPS = {"model": _MODEL, "store": _STORE, "overhead": _OVERHEAD}
+_GROUPS = {"model": _MODEL | _WORDS, "store": _STORE, "overhead": _OVERHEAD}
 
 
 def run(settings: Settings) -> Outcome:
@@ -86,9 +87,11 @@ def _measure(pipeline: Pipeline, turns: int) -> tuple[list[dict[str, float]], li
     from haystack_integrations.components.retrievers.resrank import ResRankRetriever
     from haystack_integrations.document_stores.resrank import QdrantEdgeDocumentStore
     from resrank import ResRank
+    from resrank.matching import WordMatcher
 
     watched = {
         **{name: (ResRank, name) for name in _MODEL},
+        **{name: (WordMatcher, name) for name in _WORDS},
         **{name: (QdrantEdgeDocumentStore, name) for name in _STORE},
         "retriever": (ResRankRetriever, "run"),
         "ranker": (ResRankRanker, "run"),

@@ -52,9 +52,7 @@ def _time(
     tasks: dict[tuple[str, int], Task] = {("query", 1): Task(lambda: _encode_afresh(model, QUERY), calls)}
     for count in counts:
         pool = stored(model, QUERY, texts[:count], vectors[:count])
-        tasks["rerank", count] = Task(
-            lambda pool=pool: model.rerank(QUERY, pool.vectors, pool.evidence, query_embedding=query_vector), calls
-        )
+        tasks["rerank", count] = Task(lambda pool=pool: pool.rerank(model, QUERY, query_vector), calls)
         tasks["full_text", count] = Task(lambda count=count: contestant.full_text(QUERY, texts[:count]))
     return take_turns(tasks, rounds=settings.pick(5, 2))
 

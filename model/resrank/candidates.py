@@ -22,14 +22,21 @@ class ListTensors:
 
     :param query: (d,) float32 unit vector.
     :param passages: (n, d) float32 unit vectors.
-    :param features: (n, 5) float32 evidence, NaN where unknown.
+    :param features: (n, 10) float32 evidence, NaN where unknown.
     :param prior: (n,) float32 first-stage scores.
+    :param has_evidence: () bool, whether anything is known of any candidate of the whole list; `None` looks at these.
     """
 
     def __init__(
-        self, query: torch.Tensor, passages: torch.Tensor, features: torch.Tensor, prior: torch.Tensor
+        self,
+        query: torch.Tensor,
+        passages: torch.Tensor,
+        features: torch.Tensor,
+        prior: torch.Tensor,
+        has_evidence: torch.Tensor | None = None,
     ) -> None:
         self.query, self.passages, self.features, self.prior = query, passages, features, prior
+        self.has_evidence = (~torch.isnan(features)).any() if has_evidence is None else has_evidence
 
     def select(self, rows: Any) -> ListTensors:
         """
@@ -39,7 +46,9 @@ class ListTensors:
         :returns: a view in that order.
         """
         index = torch.as_tensor(rows, device=self.passages.device)
-        return ListTensors(self.query, self.passages[index], self.features[index], self.prior[index])
+        return ListTensors(
+            self.query, self.passages[index], self.features[index], self.prior[index], self.has_evidence
+        )
 
 
 class CandidateList:
@@ -49,7 +58,7 @@ class CandidateList:
     :param query: its text.
     :param query_vector: (d,) float32 unit vector.
     :param passages: (n, d) float32 unit vectors.
-    :param features: (n, 5) float32 evidence, NaN where unknown.
+    :param features: (n, 10) float32 evidence, NaN where unknown.
     """
 
     def __init__(self, query: str, query_vector: Float32Array, passages: Float32Array, features: Float32Array) -> None:

@@ -140,6 +140,7 @@ class Checkpoint:
             reranker.token_norm,
             rrf_k=self.config.rrf_k,
             residual=self.config.residual,
+            evidence_share=self.config.evidence_share,
         )
         path = self._part("head.safetensors")
         if path is not None:

@@ -142,6 +142,8 @@ class ResRankConfig:
     :param residual: whether scores see the passage vectors themselves beside what the reranker makes of them; `False`
         is for ablations.
     :param rrf_k: the constant of reciprocal rank fusion; 60 as in Cormack et al. 2009.
+    :param evidence_share: how much of what the reranker adds to the score of the evidence counts, from 0 to 1. In lists
+        without evidence all of it counts.
     """
 
     mode: Mode = "evidence"
@@ -150,12 +152,17 @@ class ResRankConfig:
     reranker: RerankerConfig = field(default_factory=RerankerConfig)
     lexical: LexicalConfig = field(default_factory=LexicalConfig)
     rrf_k: int = 60
+    evidence_share: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, get_args(Mode))
         _check_positive("rrf_k", self.rrf_k)
         if not isinstance(self.residual, bool):
             msg = f"residual must be true or false, got {self.residual!r}"
+            raise ValueError(msg)
+        share = self.evidence_share
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            msg = f"evidence_share must be a number from 0 to 1, got {share!r}"
             raise ValueError(msg)
 
     @classmethod

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-First-stage evidence: what lexical and dense retrieval knew about each candidate.
+Evidence: what lexical and dense retrieval knew about each candidate, and how its words match the query's.
 
-One vector per passage loses exact-match detail; five numbers per candidate bring it back at no extra token. This module
-computes them, for serving, mining, training and evaluation alike. Rules that keep it honest:
+One vector per passage loses exact-match detail; ten numbers per candidate bring it back at no extra token. This module
+and `resrank.matching` compute them, for serving, mining, training and evaluation alike. Rules that keep it honest:
 
 * A number that is not known is NaN in arrays and absent in meta; the model has a learned "unknown" for it. A candidate
   that a stage ran for and did not return is known to be absent there: rank 0, score 0.
@@ -23,11 +23,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .matching import MATCHES
+
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 Hits = Sequence[tuple[str, float]]
 
-FEATURES = ("bm25_score", "dense_score", "rrf_score", "bm25_reciprocal_rank", "dense_reciprocal_rank")
+FIRST_STAGE = ("bm25_score", "dense_score", "rrf_score", "bm25_reciprocal_rank", "dense_reciprocal_rank")
+FEATURES = (*FIRST_STAGE, *MATCHES)
 _RRF = FEATURES.index("rrf_score")
 # Scores are 1 at most, or about that. Far larger ones would overflow in the model and turn the whole list into NaN.
 _LARGEST_SCORE = 1e4
@@ -39,7 +42,7 @@ META_KEYS = ("query", "bm25_score", "bm25_rank", "dense_score", "dense_rank", "r
 _META_KEYS = META_KEYS[1:]
 _LARGEST = np.array([_LARGEST_RANK if key.endswith("_rank") else _LARGEST_SCORE for key in _META_KEYS])
 _RANKS = [_META_KEYS.index("bm25_rank"), _META_KEYS.index("dense_rank")]
-_ORDER = [_META_KEYS.index(name.replace("reciprocal_", "")) for name in FEATURES]
+_ORDER = [_META_KEYS.index(name.replace("reciprocal_", "")) for name in FIRST_STAGE]
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,10 @@ class Evidence:
     Evidence of one query's candidates.
 
     :param query_hash: `query_hash(query)` of the query it was computed for.
-    :param features: (candidates, 5) float32 in the order of `FEATURES`, NaN where unknown. `bm25_score` is divided by
+    :param features: (candidates, 10) float32 in the order of `FEATURES`, NaN where unknown. `bm25_score` is divided by
         the pool's best; `dense_score` is a cosine; `rrf_score` is divided by the best possible one, so that 1 means
-        first in every list that ran; reciprocal ranks are 1/rank, 0 when not in that list.
+        first in every list that ran; reciprocal ranks are 1/rank, 0 when not in that list. The others are the shares of
+        `resrank.matching`.
     """
 
     query_hash: str
@@ -156,15 +160,20 @@ def fuse(
     return candidates
 
 
-def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) -> tuple[Evidence, int]:
+def evidence_from_meta(
+    query: str, metas: Sequence[Mapping[str, Any] | None], matches: Float32Array | None = None
+) -> tuple[Evidence, int]:
     """
     Read back what `fuse` left with each candidate.
 
     :param query: the query that is being answered.
     :param metas: each candidate's evidence, or `None`.
+    :param matches: (candidates, 5) float32 of `WordMatcher.matches`; `None`: the texts are not known.
     :returns: the evidence (unknown for candidates without), and how many carried another query's, which is ignored.
     :raises ValueError: when a value is not a number.
     """
+    if matches is None:
+        matches = np.full((len(metas), len(MATCHES)), np.nan, dtype=np.float32)
     hashed = query_hash(query)
     own = [meta if meta and meta.get("query") == hashed else _NOTHING for meta in metas]
     foreign = sum(1 for meta, used in zip(metas, own, strict=True) if meta and used is _NOTHING and "query" in meta)
@@ -172,7 +181,7 @@ def evidence_from_meta(query: str, metas: Sequence[Mapping[str, Any] | None]) ->
     ranks = numbers[:, _RANKS]
     with np.errstate(divide="ignore", over="ignore"):
         numbers[:, _RANKS] = np.where(ranks <= 0, 0.0, 1.0 / ranks)  # rank 0: not in that list
-        return Evidence(hashed, numbers[:, _ORDER].astype(np.float32)), foreign
+        return Evidence(hashed, np.concatenate([numbers[:, _ORDER], matches], axis=1)), foreign
 
 
 def _ranked(hits: Hits) -> dict[str, tuple[int, float]]:

@@ -24,9 +24,10 @@ from .candidates import CandidateList, ListTensors
 from .checkpoint import Checkpoint, read_config, save_checkpoint, shares_embeddings, write_card
 from .config import Attention, Mode, ResRankConfig
 from .encoder import Encoder, Float32Array, TruncationReport
-from .evidence import Evidence
+from .evidence import Evidence, evidence_from_meta
 from .head import Head
 from .lexical import LexicalEncoder
+from .matching import WordMatcher
 from .query_memory import QueryMemory
 from .reranker import Prompt, Reranker
 from .runtime import Runtime
@@ -70,6 +71,7 @@ class ResRank:
         self._reranker: Reranker | None = None
         self._head: Head | None = None
         self._lexical: LexicalEncoder | None = None
+        self._matcher: WordMatcher | None = None
         self._queries = QueryMemory()
 
     # ------------------------------------------------------------------------------------------------ load and save
@@ -279,6 +281,18 @@ class ResRank:
             return self._lexical
 
     @property
+    def matcher(self) -> WordMatcher:
+        """
+        Compares the words of queries and texts, with this model's terms.
+
+        :returns: the matcher.
+        """
+        with self._lock:
+            if self._matcher is None:
+                self._matcher = WordMatcher(self.lexical)
+            return self._matcher
+
+    @property
     def loaded_parts(self) -> tuple[str, ...]:
         """
         What is in memory.
@@ -413,6 +427,16 @@ class ResRank:
         return self._encode(
             passages, "passages", tokens_per_batch, report, progress_bar=progress_bar, max_tokens=max_tokens
         )
+
+    def text_evidence(self, query: str, texts: Sequence[str | None]) -> Evidence:
+        """
+        What the texts of candidates from anywhere say: how their words match the query's. No model reads them.
+
+        :param query: the query.
+        :param texts: of all candidates of the list; `None` where there is no text.
+        :returns: evidence for `rerank`, without any of a first stage.
+        """
+        return evidence_from_meta(query, [None] * len(texts), self.matcher.matches(query, texts))[0]
 
     def rerank(
         self,

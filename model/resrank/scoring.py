@@ -40,4 +40,5 @@ def score_lists(
         stack([of.prior for of in lists]),
         query_hidden,
         passage_hidden,
+        share=head.share(torch.stack([of.has_evidence for of in lists])),
     )

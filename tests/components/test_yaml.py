@@ -93,6 +93,7 @@ def cases(tiny_mini_checkpoint: Path, corpus: tuple[str, ...]) -> dict[str, tupl
         location=":memory:", embedding_dim=32, similarity="dot_product", use_sparse_embeddings=True, sparse_idf=True
     )
     ranker, query, texts = (lambda: ResRankRanker(model=model)), {"query": QUERY}, {"texts": corpus}
+    pure = lambda: ResRankRanker(model=model, use_evidence=False)  # noqa: E731 - the classic trio leaves no first stage's
     classic = TextEmbeddingRetriever(
         text_embedder=ResRankTextEmbedder(model=model),
         retriever=QdrantEdgeEmbeddingRetriever(document_store=edge, top_k=100, return_embedding=True),
@@ -106,15 +107,9 @@ def cases(tiny_mini_checkpoint: Path, corpus: tuple[str, ...]) -> dict[str, tupl
         "retriever": (single(ResRankRetriever(document_store=edge, model=model)), query),
         "server_retriever": (single(ResRankRetriever(document_store=server, model=model)), query),
         "hybrid": (search(ResRankRetriever(document_store=edge, model=model), ranker()), query),
-        "dense": (
-            search(
-                ResRankRetriever(document_store=edge, model=model, mode="dense"),
-                ResRankRanker(model=model, use_evidence=False),  # the classic trio leaves none
-            ),
-            query,
-        ),
+        "dense": (search(ResRankRetriever(document_store=edge, model=model, mode="dense"), pure()), query),
         "bm25": (search(ResRankRetriever(document_store=edge, model=model, mode="bm25"), ranker()), query),
-        "classic": (search(classic, ranker(), embedding=False), query),
+        "classic": (search(classic, pure(), embedding=False), query),
         "server": (search(ResRankRetriever(document_store=server, model=model), ranker()), query),
     }
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from resrank import RerankerConfig, ResRank, ResRankConfig
 from resrank.checkpoint import Checkpoint, read_config, reranker_from_encoder, shares_embeddings
-from resrank.evidence import Evidence
+from resrank.evidence import FEATURES, Evidence
 from resrank.runtime import Runtime
 from resrank.sources import resolve
 
@@ -34,7 +34,7 @@ def _open(folder: Path, **arguments: Any) -> ResRank:
 
 
 def _evidence(count: int) -> Evidence:
-    return Evidence("", np.random.default_rng(5).uniform(0.05, 1, (count, 5)).astype(np.float32))
+    return Evidence("", np.random.default_rng(5).uniform(0.05, 1, (count, len(FEATURES))).astype(np.float32))
 
 
 def _files(folder: Path) -> set[str]:

@@ -23,6 +23,7 @@ FULL = ResRankConfig(
     reranker=RerankerConfig(encoder_layers=(1, 3), attention="causal", query_template="Query: {query}\n"),
     lexical=LexicalConfig(language="german", k=0.9, b=0.4, avg_len=80.0),
     rrf_k=10,
+    evidence_share=0.3,
 )
 
 
@@ -40,6 +41,12 @@ def test_missing_values_take_the_defaults() -> None:
     assert ResRankConfig.from_dict({"model_type": "resrank", "format": 1}) == ResRankConfig()
 
 
+@pytest.mark.parametrize("share", [0, 0.0, 0.3, 1, 1.0])
+def test_evidence_shares_from_nothing_to_all(share: float) -> None:
+    assert ResRankConfig(evidence_share=share).evidence_share == share
+    assert ResRankConfig().evidence_share == 1.0
+
+
 def test_from_dict_leaves_its_argument_alone() -> None:
     values = FULL.to_dict()
     before = json.dumps(values)
@@ -53,11 +60,20 @@ def test_from_dict_leaves_its_argument_alone() -> None:
         ({"model_type": "bert"}, "expected a ResRank config.json (model_type 'resrank'); got another kind of model."),
         ({"format": 2}, "reads checkpoint format 1, got 2: install a matching resrank"),
         ({"format": None}, "reads checkpoint format 1, got None: install a matching resrank"),
-        ({"mod": "paper"}, "config: unknown mod; known are encoder, lexical, mode, reranker, residual, rrf_k"),
+        (
+            {"mod": "paper"},
+            "config: unknown mod; known are encoder, evidence_share, lexical, mode, reranker, residual, rrf_k",
+        ),
         ({"mode": "fast"}, "mode must be one of evidence, paper, got 'fast'"),
         ({"residual": 1}, "residual must be true or false, got 1"),
         ({"rrf_k": 0}, "rrf_k must be a positive integer, got 0"),
         ({"rrf_k": True}, "rrf_k must be a positive integer, got True"),
+        ({"evidence_share": -0.1}, "evidence_share must be a number from 0 to 1, got -0.1"),
+        ({"evidence_share": 1.1}, "evidence_share must be a number from 0 to 1, got 1.1"),
+        ({"evidence_share": float("nan")}, "evidence_share must be a number from 0 to 1, got nan"),
+        ({"evidence_share": True}, "evidence_share must be a number from 0 to 1, got True"),
+        ({"evidence_share": "0.3"}, "evidence_share must be a number from 0 to 1, got '0.3'"),
+        ({"evidence_share": None}, "evidence_share must be a number from 0 to 1, got None"),
         ({"encoder": "minilm"}, "encoder: expected an object, got str"),
         ({"encoder": {"colour": 1, "age": 2}}, "encoder: unknown age, colour; known are max_length, "),
         ({"encoder": {"pooling": "max"}}, "encoder.pooling must be one of mean, cls, last, got 'max'"),

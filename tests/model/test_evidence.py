@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resrank.evidence import FEATURES, Evidence, evidence_from_meta, fuse, query_hash
+from resrank.evidence import FEATURES, FIRST_STAGE, Evidence, evidence_from_meta, fuse, query_hash
+from resrank.matching import MATCHES
 
 BM25 = [("b", 8.0), ("a", 4.0), ("d", 2.0)]
 DENSE = [("a", 0.9), ("c", 0.5)]
@@ -99,6 +100,7 @@ def test_of_a_list_that_did_not_run_nothing_is_known() -> None:
         "rrf_score": True,
         "bm25_reciprocal_rank": False,
         "dense_reciprocal_rank": True,
+        **dict.fromkeys(MATCHES, False),  # nobody gave the texts
     }
 
 
@@ -140,10 +142,10 @@ def test_features_by_hand() -> None:
     evidence, foreign = evidence_from_meta("q", [found["a"].meta, found["d"].meta, None, {}])
     nan = math.nan
     expected = [
-        [0.5, 0.9, (1 / 62 + 1 / 61) * 61 / 2, 1 / 2, 1.0],
-        [0.25, nan, (1 / 63) * 61 / 2, 1 / 3, 0.0],  # known to be absent from the dense list
-        [nan] * 5,
-        [nan] * 5,
+        [0.5, 0.9, (1 / 62 + 1 / 61) * 61 / 2, 1 / 2, 1.0, *[nan] * 5],
+        [0.25, nan, (1 / 63) * 61 / 2, 1 / 3, 0.0, *[nan] * 5],  # known to be absent from the dense list
+        [nan] * 10,
+        [nan] * 10,
     ]
     np.testing.assert_allclose(evidence.features, expected, rtol=1e-6)
     assert foreign == 0
@@ -151,15 +153,45 @@ def test_features_by_hand() -> None:
 
 
 def test_rrf_is_the_rrf_column() -> None:
-    features = np.arange(10, dtype=np.float32).reshape(2, 5)
-    assert Evidence("", features).rrf.tolist() == [2.0, 7.0]
+    features = np.arange(20, dtype=np.float32).reshape(2, 10)
+    assert Evidence("", features).rrf.tolist() == [2.0, 12.0]
     assert FEATURES[2] == "rrf_score"
 
 
 def test_unknown_evidence_is_all_nan() -> None:
     unknown = Evidence.unknown(3)
-    assert unknown.features.shape == (3, 5)
+    assert unknown.features.shape == (3, 10)
     assert np.isnan(unknown.features).all()
+
+
+# ------------------------------------------------------------------------------------------------- matches of the words
+
+
+def test_matches_follow_the_numbers_of_the_first_stage() -> None:
+    assert FEATURES == (*FIRST_STAGE, *MATCHES)
+    found = _by_id(bm25=BM25, dense=DENSE)
+    metas = [found["a"].meta, None, found["d"].meta]
+    matches = np.float32([[0.1, 0.2, 0.3, 0.4, 0.5], [0.6, 0.7, 0.8, 0.9, 1.0], [math.nan] * 5])
+    evidence, foreign = evidence_from_meta("q", metas, matches)
+    without, _ = evidence_from_meta("q", metas)
+    assert evidence.features.dtype == np.float32
+    np.testing.assert_array_equal(evidence.features[:, 5:], matches)
+    np.testing.assert_array_equal(evidence.features[:, :5], without.features[:, :5])
+    assert np.isnan(without.features[:, 5:]).all()
+    assert np.isnan(evidence.features[1, :5]).all()
+    assert foreign == 0
+
+
+def test_matches_count_where_the_first_stage_answered_another_query() -> None:
+    other = fuse("other", bm25=BM25, dense=[])[0].meta
+    evidence, foreign = evidence_from_meta("mine", [other], np.full((1, 5), 0.5, dtype=np.float32))
+    assert foreign == 1
+    np.testing.assert_array_equal(evidence.features, np.float32([[math.nan] * 5 + [0.5] * 5]))
+
+
+def test_matches_of_no_candidates() -> None:
+    evidence, _ = evidence_from_meta("q", [], np.empty((0, 5), dtype=np.float32))
+    assert evidence.features.shape == (0, 10)
 
 
 # ----------------------------------------------------------------------------------------------------------- round trip
@@ -203,7 +235,8 @@ def test_numpy_numbers_are_numbers(value: object) -> None:
 
 def test_missing_keys_are_unknown() -> None:
     evidence, _ = evidence_from_meta("q", [{"query": query_hash("q"), "bm25_rank": 4}])
-    np.testing.assert_array_equal(evidence.features[0], np.float32([math.nan, math.nan, math.nan, 0.25, math.nan]))
+    nan = math.nan
+    np.testing.assert_array_equal(evidence.features[0], np.float32([nan, nan, nan, 0.25, nan, *[nan] * 5]))
 
 
 def test_query_hash_ignores_surrounding_blanks_only() -> None:
@@ -215,18 +248,18 @@ def test_query_hash_ignores_surrounding_blanks_only() -> None:
 # ----------------------------------------------------------------------------------------------------------- validation
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 4), (1, 3, 5)])
+@pytest.mark.parametrize("shape", [(10,), (3, 5), (3, 9), (3, 11), (1, 3, 10)])
 def test_features_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"must have the shape (candidates, 5), got {shape}")):
+    with pytest.raises(ValueError, match=re.escape(f"must have the shape (candidates, 10), got {shape}")):
         Evidence("", np.zeros(shape, dtype=np.float32))
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, 1e300])
 def test_infinite_features_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="must be finite, or NaN where unknown; got an infinite value"):
-        Evidence("", np.full((1, 5), value))
+        Evidence("", np.full((1, 10), value))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float16])
 def test_features_become_float32(dtype: type) -> None:
-    assert Evidence("", np.ones((2, 5), dtype=dtype)).features.dtype == np.float32
+    assert Evidence("", np.ones((2, 10), dtype=dtype)).features.dtype == np.float32

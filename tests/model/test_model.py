@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from resrank import ResRank, TruncationReport
+from resrank import RerankerConfig, ResRank, ResRankConfig, TruncationReport
 from resrank.candidates import as_vectors
 from resrank.checkpoint import Checkpoint
-from resrank.evidence import Evidence, evidence_from_meta, fuse
+from resrank.evidence import FEATURES, Evidence, evidence_from_meta, fuse, query_hash
 
 Factory = Callable[..., ResRank]
 NAN, INF = float("nan"), float("inf")
@@ -163,11 +163,117 @@ def test_paper_mode_scores_are_cosines(tiny_model: Factory, unit_vectors) -> Non
 
 
 def test_evidence_moves_scores(model: ResRank, unit_vectors) -> None:
-    passages, features = unit_vectors(4), np.full((4, 5), 0.5, dtype=np.float32)
+    passages, features = unit_vectors(4), np.full((4, len(FEATURES)), 0.5, dtype=np.float32)
     changed = features.copy()
     changed[0, 0] = 1.0  # not the prior's column: only the slot sees it
     first, second = (model.rerank("bread", passages, Evidence("", values)) for values in (features, changed))
     assert abs(first[0] - second[0]) > 1e-4
+
+
+def test_text_evidence_is_how_words_match(model: ResRank, unit_vectors) -> None:
+    texts = ["Bread needs yeast.", None, "a date", ""]
+    evidence = model.text_evidence("bread needs", texts)
+    assert evidence.query_hash == query_hash("bread needs")
+    assert np.isnan(evidence.features[:, :5]).all()
+    np.testing.assert_array_equal(evidence.features[:, 5:], model.matcher.matches("bread needs", texts))
+    assert evidence.features[0, [5, 6, 7, 9]].tolist() == [1, 1, 1, 1]
+    assert np.isnan(evidence.features[1]).all()
+    assert np.isfinite(model.rerank("bread needs", unit_vectors(4), evidence)).all()
+    assert model.text_evidence("bread", []).features.shape == (0, len(FEATURES))
+
+
+def test_text_evidence_moves_scores(model: ResRank, unit_vectors) -> None:
+    texts = ["Bread needs yeast.", "bread", "a date"]
+    pure = model.rerank("bread", unit_vectors(3))
+    assert np.abs(model.rerank("bread", unit_vectors(3), model.text_evidence("bread", texts)) - pure).max() > 1e-4
+
+
+def test_safe_start_with_text_evidence_ranks_by_cosine(tiny_model: Factory, corpus, queries) -> None:
+    model = tiny_model()
+    passages, vectors = model.encode_passages(corpus), model.encode_queries(queries)
+    for query, vector in zip(queries, vectors, strict=True):
+        scores = model.rerank(query, passages, model.text_evidence(query, corpus))
+        np.testing.assert_allclose(scores, 20.0 * (passages @ vector - 1), atol=1e-4)
+
+
+def test_words_are_compared_without_loading_anything(tiny_mini_checkpoint) -> None:
+    model = ResRank.from_pretrained(tiny_mini_checkpoint, device="cpu", dtype="float32")
+    assert model.matcher is model.matcher
+    assert np.isfinite(model.text_evidence("bread", ["bread"]).features[0, 5:]).all()
+    assert model.loaded_parts == ()
+
+
+# ------------------------------------------------------------------------------------------------------ evidence share
+
+
+def _sharing(share: float) -> ResRankConfig:
+    return ResRankConfig(reranker=RerankerConfig(max_query_length=40), evidence_share=share)
+
+
+def _with_and_without_evidence() -> list[Evidence | None]:
+    """Of lists of 12, 5, 3, 9 and 1 candidates; the third knows one number."""
+    first = np.random.default_rng(0).uniform(0.05, 1, (12, len(FEATURES))).astype(np.float32)
+    one = Evidence.unknown(3).features.copy()
+    one[1, -1] = 0.5
+    fifth = np.full((1, len(FEATURES)), 0.5, dtype=np.float32)
+    return [Evidence("", first), None, Evidence("", one), Evidence.unknown(9), Evidence("", fifth)]
+
+
+def test_a_share_of_what_the_reranker_adds_counts_where_there_is_evidence(
+    tiny_model: Factory, randomise_head: Factory, unit_vectors
+) -> None:
+    safe, whole, part = tiny_model(), *(randomise_head(tiny_model(config=_sharing(share))) for share in (1.0, 0.3))
+    for evidence, share in zip(_with_and_without_evidence(), [0.3, 1.0, 0.3, 1.0, 0.3], strict=True):
+        passages = unit_vectors(9 if evidence is None else len(evidence.features), seed=4)
+        prior, all_of_it, found = (model.rerank("bread", passages, evidence) for model in (safe, whole, part))
+        assert np.abs(all_of_it - prior).max() > 0.01
+        np.testing.assert_allclose(found, prior + share * (all_of_it - prior), atol=1e-4)
+
+
+def test_lists_with_and_without_evidence_share_a_pass(
+    tiny_model: Factory, randomise_head: Factory, unit_vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = randomise_head(tiny_model(config=_sharing(0.3)))
+    evidence, lists = _with_and_without_evidence(), [unit_vectors(n, seed=n) for n in (12, 5, 3, 9, 1)]
+    alone = [model.rerank("bread", *each) for each in zip(lists, evidence, strict=True)]
+    seen: list[list[float]] = []
+    share = model.head.share
+
+    def watched(has_evidence: torch.Tensor) -> torch.Tensor:
+        seen.append(sorted(share(has_evidence).flatten().tolist()))
+        return share(has_evidence)
+
+    monkeypatch.setattr(model.head, "share", watched)
+    batch = model.rerank_batch(["bread"] * 5, lists, evidence, tokens_per_batch=10_000)
+    assert seen == [pytest.approx([0.3, 0.3, 0.3, 1.0, 1.0])]
+    for found, expected in zip(batch, alone, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_windows_without_evidence_belong_to_a_list_with_evidence(
+    tiny_model: Factory, randomise_head: Factory, unit_vectors
+) -> None:
+    """With a share of 0 nothing that the reranker adds counts, in no window of the list."""
+    config = _sharing(0.0).with_reranker(max_candidates=8, window_anchors=3)
+    model, safe = randomise_head(tiny_model(config=config)), tiny_model(config=config.with_reranker(max_candidates=100))
+    features = np.full((20, len(FEATURES)), NAN, dtype=np.float32)
+    passages = unit_vectors(20, seed=4)
+    worst = int(np.argmin(passages @ model.encode_queries(["bread"])[0]))
+    features[worst, -1] = 0.5
+    evidence = Evidence("", features)
+    np.testing.assert_allclose(
+        model.rerank("bread", passages, evidence), safe.rerank("bread", passages, evidence), atol=1e-4
+    )
+
+
+def test_the_evidence_share_is_saved(tiny_mini: Factory, randomise_head: Factory, unit_vectors, tmp_path: Path) -> None:
+    model = randomise_head(tiny_mini(config=_sharing(0.3)))
+    model.save_pretrained(tmp_path)
+    again = ResRank.from_pretrained(tmp_path, device="cpu", dtype="float32")
+    assert (again.config.evidence_share, again.head.evidence_share) == (0.3, 0.3)
+    for evidence in _with_and_without_evidence()[:2]:
+        of = "bread", unit_vectors(12), evidence
+        np.testing.assert_allclose(again.rerank(*of), model.rerank(*of), atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- what is refused
@@ -229,7 +335,7 @@ def test_evidence_of_another_length_is_refused(mini: ResRank, unit_vectors, coun
         mini.rerank("bread", unit_vectors(2), Evidence.unknown(count))
 
 
-@pytest.mark.parametrize("evidence", [{}, [[0.5] * 5], np.zeros((2, 5))])
+@pytest.mark.parametrize("evidence", [{}, [[0.5] * 10] * 2, np.zeros((2, 10))])
 def test_evidence_of_another_type_is_refused(mini: ResRank, unit_vectors, evidence: Any) -> None:
     with pytest.raises(TypeError, match=f"evidence must be an Evidence or None, got {type(evidence).__name__}"):
         mini.rerank("bread", unit_vectors(2), evidence)
@@ -431,7 +537,7 @@ def _candidates(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None]:
     vectors = draw(hnp.arrays(np.float32, (count, dimension), elements=elements))
     rows = draw(st.sampled_from([count, count, None, count + 1]))
     known = st.one_of(st.floats(-1, 1, width=32), st.just(NAN))
-    evidence = None if rows is None else draw(hnp.arrays(np.float32, (rows, 5), elements=known))
+    evidence = None if rows is None else draw(hnp.arrays(np.float32, (rows, len(FEATURES)), elements=known))
     return vectors, evidence
 
 

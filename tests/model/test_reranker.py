@@ -18,7 +18,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from resrank import RerankerConfig, ResRank, ResRankConfig, TruncationReport
-from resrank.evidence import Evidence
+from resrank.evidence import FEATURES, Evidence
 from resrank.reranker import Prompt, Reranker
 
 Factory = Callable[..., ResRank]
@@ -141,7 +141,7 @@ def test_order_free_scores_do_not_depend_on_the_order(
 ) -> None:
     model = randomise_head(tiny_model(attention="order_free"))
     passages = unit_vectors(20)
-    features = np.random.default_rng(1).uniform(0.05, 1, (20, 5)).astype(np.float32)
+    features = np.random.default_rng(1).uniform(0.05, 1, (20, len(FEATURES))).astype(np.float32)
     features[3:6] = np.nan
     features[8, 1] = np.nan
 
@@ -300,7 +300,7 @@ def test_windows_at_safe_start_equal_one_pass(
     tiny_model: Factory, unit_vectors, count_passes, with_evidence: bool
 ) -> None:
     passages = unit_vectors(50)
-    features = np.random.default_rng(3).uniform(0.01, 1, (50, 5)).astype(np.float32)
+    features = np.random.default_rng(3).uniform(0.01, 1, (50, len(FEATURES))).astype(np.float32)
     evidence = Evidence("", features) if with_evidence else None
     model = tiny_model()
     expected = model.rerank("bread", passages, evidence)

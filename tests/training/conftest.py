@@ -17,6 +17,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from resrank.evidence import evidence_from_meta, fuse
+from resrank.lexical import LexicalEncoder
+from resrank.matching import WordMatcher
 from resrank_evals.collection import Passage
 from resrank_training.lists import ListWriter, TrainingList
 
@@ -34,9 +36,16 @@ def passages() -> dict[str, Passage]:
 
 @pytest.fixture(scope="session")
 def make_lists(passages: dict[str, Passage]) -> Callable[..., list[TrainingList]]:
-    """Return a function that makes lists: each query has one relevant passage, about its subject."""
+    """
+    Return a function that makes lists: each query has one relevant passage, about its subject.
 
-    def make(count: int = 24, candidates: int = 8, seed: int = 0, evidence: bool = True) -> list[TrainingList]:
+    Its words alone tell it apart, so they are not matched unless asked for: models are to learn from its vector.
+    """
+    matcher = WordMatcher(LexicalEncoder())
+
+    def make(
+        count: int = 24, candidates: int = 8, seed: int = 0, evidence: bool = True, matches: bool = False
+    ) -> list[TrainingList]:
         rng = np.random.default_rng(seed)
         ids = list(passages)
         lists = []
@@ -55,7 +64,10 @@ def make_lists(passages: dict[str, Passage]) -> Callable[..., list[TrainingList]
                 bm25 = [(id_, 9.0 - j) for j, id_ in enumerate(pool[:-1])]
                 dense = [(id_, 0.9 - 0.05 * j) for j, id_ in enumerate(pool[1:])]
                 fused = {c.id: c.meta for c in fuse(query, bm25=bm25, dense=dense)}
-                rows = evidence_from_meta(query, [fused[id_] for id_ in pool])[0].features
+                texts = [passages[id_].content if matches else None for id_ in pool]
+                rows = evidence_from_meta(query, [fused[id_] for id_ in pool], matcher.matches(query, texts))[
+                    0
+                ].features
             lists.append(TrainingList(f"q{i}", query, tuple(pool), grades, rows, ranking))
         return lists
 

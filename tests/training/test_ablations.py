@@ -22,12 +22,14 @@ from resrank_training.settings import Dev, ListSource, Lora, ModelSettings, Sett
 def settings(mini_encoder_folder: Path, list_folder: Callable[..., Path]) -> Settings:
     train, dev = list_folder("train"), list_folder("dev", count=4, candidates=24, seed=4)
     arguments: dict[str, Any] = {"per_device_train_batch_size": 4, "max_steps": 50, "use_cpu": True}
-    common: dict[str, Any] = {"lists": [ListSource(str(train))], "list_length": 5, "lora": Lora(rank=2)}
+    sources = [ListSource(str(train))]
+    common: dict[str, Any] = {"lists": sources, "list_length": 5, "added": False, "lora": Lora(rank=2)}
     stages = [
         Stage(name="one", keep=0.5, arguments=arguments, **common),
         Stage(name="two", arguments=arguments, losses={"list_softmax": 1.0}, encoder="frozen", **common),
     ]
-    model = ModelSettings(encoder=str(mini_encoder_folder), config={"reranker": {"max_query_length": 40}})
+    config = {"reranker": {"max_query_length": 40}, "evidence_share": 0.5}
+    model = ModelSettings(encoder=str(mini_encoder_folder), config=config)
     return Settings(model, stages, Dev([str(dev)], queries=None, candidates=24))
 
 
@@ -36,7 +38,8 @@ def test_rows_change_what_their_names_say(settings: Settings) -> None:
     assert all(changed.values())
     assert changed[WHOLE] == settings
     assert [stage.keep for stage in changed["all of the change kept"].stages] == [1.0, 1.0]
-    assert changed["without residual"].model.config == {"reranker": {"max_query_length": 40}, "residual": False}
+    given = {"reranker": {"max_query_length": 40}, "evidence_share": 0.5}
+    assert changed["without residual"].model.config == {**given, "residual": False}
     assert [stage.keep for stage in changed["without residual"].stages] == [1.0, 1.0]
     assert not any(stage.calibrate for stage in changed["without calibration"].stages)
     assert [stage.name for stage in changed["without stage 1"].stages] == ["two"]
@@ -52,9 +55,12 @@ def test_rows_change_what_their_names_say(settings: Settings) -> None:
     assert [(s.encoder, s.reranker, s.losses) for s in changed["without ranking loss"].stages] == [
         ("lora", "frozen", {"info_nce": 1.0})
     ]
-    assert all(s.evidence_dropout.whole_list == 1 for s in changed["without evidence"].stages)
+    nothing = {"whole_list": 1, "lexical_only": 0, "dense_only": 0, "first_stage": 0, "matches": 0}
+    assert all(stage.evidence_dropout.of_lists == nothing for stage in changed["without evidence"].stages)
     reranker = {"max_query_length": 40, "attention": "causal"}
-    assert changed["causal attention"].model.config == {"reranker": reranker}
+    assert changed["causal attention"].model.config == {**given, "reranker": reranker}
+    assert changed["all that the reranker adds"].model.config == {**given, "evidence_share": 1.0}
+    assert [stage.added for stage in changed["with passages that were added"].stages] == [True, True]
 
 
 def test_rows_that_leave_nothing_to_train_say_so(settings: Settings, tmp_path: Path) -> None:

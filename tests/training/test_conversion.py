@@ -61,7 +61,7 @@ def content(made: Converted) -> ListSet:
 
 
 def test_everything_that_a_user_may_say(made):
-    evidence = [[1, 0.5, 1, 1, 0.5], [None, 0.25, 0.5, 0, 1]]
+    evidence = [[1, 0.5, 1, 1, 0.5, *[None] * 5], [None, 0.25, 0.5, 0, 1, 1, 0, 0.5, 0.75, 0]]
     done = made(
         "jsonl",
         {
@@ -87,8 +87,8 @@ def test_everything_that_a_user_may_say(made):
     assert (first.query_id, first.query) == ("b1", "how is bread made?")
     assert first.passages == (key(TEXTS[1]), "bread")
     assert (first.grades, first.ranking) == ((0, 2), (1, 0))
-    expected = np.array([[1, 0.5, 1, 1, 0.5], [np.nan, 0.25, 0.5, 0, 1]], dtype=np.float32)
-    np.testing.assert_array_equal(first.evidence, expected)
+    expected = [[1, 0.5, 1, 1, 0.5, *[np.nan] * 5], [np.nan, 0.25, 0.5, 0, 1, 1, 0, 0.5, 0.75, 0]]
+    np.testing.assert_array_equal(first.evidence, np.array(expected, dtype=np.float32))
     assert (second.query_id, second.grades, second.ranking, second.evidence) == ("line-2", (1, None), None, None)
     # Equal texts are one passage, also in different lists.
     assert second.passages == (key(TEXTS[1]), key(TEXTS[2]))
@@ -112,7 +112,7 @@ def test_a_title_makes_another_passage(made):
 
 
 def test_what_occurs_twice_in_a_list_is_merged(made):
-    rows = [[0.1] * 5, [0.2] * 5, [0.3] * 5, [0.4] * 5]
+    rows = [[0.1] * 10, [0.2] * 10, [0.3] * 10, [0.4] * 10]
     row = {"query": "q", "passages": ["a", "b", "a", "c"], "grades": [0, None, 2, None], "ranking": [1, 2, 3, 0]}
     done = made("jsonl", {**row, "evidence": rows})
     assert done.merged == 1
@@ -151,7 +151,7 @@ def test_what_occurs_twice_in_a_list_is_merged(made):
         ),
         ({"query": "q", "passages": ["p"], "grades": [1, 2]}, "expected `grades` with 1 integers or null"),
         ({"query": "q", "passages": ["p"], "ranking": [1]}, "expected `ranking` as different indices from 0 to 0"),
-        ({"query": "q", "passages": ["p"], "evidence": [[1]]}, "expected `evidence` with 1 rows of 5 finite numbers"),
+        ({"query": "q", "passages": ["p"], "evidence": [[1]]}, "expected `evidence` with 1 rows of 10 finite numbers"),
         ({"query": "q", "passages": ["p"], "query_id": "a b"}, "expected an id without whitespace"),
         ({"query": "q", "passages": ["p"], "query_id": "first"}, "expected each query id once, got 'first' again"),
         (

@@ -18,7 +18,11 @@ import pytest
 import torch
 
 from resrank import ResRank
+from resrank_evals.collection import Passage
+from resrank_training import fitting
+from resrank_training.drawing import Schedule
 from resrank_training.fitting import fit, load_start
+from resrank_training.lists import ListSet, ListWriter, TrainingList
 from resrank_training.settings import Dev, EvidenceDropout, ListSource, Lora, ModelSettings, Settings, Stage
 
 QUICK: dict[str, Any] = {"per_device_train_batch_size": 4, "logging_steps": 1, "save_steps": 4, "use_cpu": True}
@@ -166,6 +170,42 @@ def test_a_begun_stage_does_not_go_on_with_other_lists(
         fit(of, tmp_path / "run")
 
 
+def test_without_what_was_added_lists_are_as_in_use(
+    settings: Callable[..., Settings],
+    tmp_path: Path,
+    make_lists: Callable[..., list[TrainingList]],
+    passages: dict[str, Passage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lists whose only positive was added have nothing to learn from."""
+    lists = make_lists(8)
+    # From the positive on, or from behind it, all was added.
+    places = [each.positives[0] + (i >= 3) for i, each in enumerate(lists)]
+    made = [
+        replace(each, pool=pool if i < 6 else None) for i, (each, pool) in enumerate(zip(lists, places, strict=True))
+    ]
+    with ListWriter(tmp_path / "added", {}) as writer:
+        writer.add(made)
+        writer.finish(passages, {})
+    seen: list[ListSet] = []
+
+    def schedule(sets: list[ListSet], *arguments: Any) -> Schedule:
+        seen.extend(sets)
+        return Schedule(sets, *arguments)
+
+    monkeypatch.setattr(fitting, "Schedule", schedule)
+    of = settings(lists=[ListSource(str(tmp_path / "added"))], added=False, arguments={"max_steps": 1})
+    told: list[str] = []
+    fit(of, tmp_path / "run", told.append)
+    assert [len(each.passages) for each in seen[0].lists] == [*places[:6], 8, 8]
+    left_out = 3 + sum(place < 2 for place in places[3:6])  # nor do lists of one
+    assert f"Stage stage1: {left_out} lists have nothing to learn from and are left out" in told
+    told.clear()
+    fit(replace(of, stages=[replace(of.stages[0], added=True)]), tmp_path / "whole", told.append)
+    assert {len(each.passages) for each in seen[1].lists} == {8}
+    assert not any("left out" in line for line in told)
+
+
 def test_mistakes_come_before_work(settings: Callable[..., Settings], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stage 'stage1': TrainingArguments has no learning_speed"):
         fit(settings(arguments={"learning_speed": 3}), tmp_path / "run")
@@ -220,7 +260,7 @@ def test_keep_takes_a_share_of_the_change(settings: Callable[..., Settings], tmp
     start = {**_named("encoder", model.encoder), **_named("reranker", model.reranker), **_named("head", model.head)}
     after, kept = _weights(tmp_path / "whole" / "model"), _weights(tmp_path / "part" / "model")
     for name, weight in start.items():
-        if name.startswith("head.prior"):  # calibrated before the first step, and kept
+        if name.startswith(("head.prior", "head.text")):  # calibrated before the first step, and kept
             torch.testing.assert_close(kept[name], after[name], atol=0.05, rtol=0.05)
             assert not torch.equal(kept[name], weight)
         else:
@@ -268,7 +308,7 @@ def test_qwen_twins_train_in_paper_mode(
     of = settings(
         encoder="full",
         arguments={"max_steps": 12, "gradient_checkpointing": True},
-        evidence_dropout=EvidenceDropout(0, 1, 0, 0),
+        evidence_dropout=EvidenceDropout(0, 1, 0, 0, 0, 0),
     )
     model = ModelSettings(
         encoder=str(qwen_encoder_folder),

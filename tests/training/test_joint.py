@@ -26,7 +26,7 @@ from resrank_training.lists import ListSet, TrainingList
 from resrank_training.settings import EvidenceDropout, ListSource, Stage
 
 BOTH = {"info_nce": 1.0, "rank_net": 2.0}
-NO_DROPOUT = EvidenceDropout(0.0, 0.0, 0.0, 0.0)
+NO_DROPOUT = EvidenceDropout(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _stage(**changes: Any) -> Stage:
@@ -42,7 +42,7 @@ def _stage(**changes: Any) -> Stage:
 
 @pytest.fixture
 def list_set(make_lists: Callable[..., list[TrainingList]], passages: dict[str, Passage]) -> ListSet:
-    return ListSet("made", tuple(make_lists(12)), passages, {}, "digest")
+    return ListSet("made", tuple(make_lists(12, matches=True)), passages, {}, "digest")
 
 
 def _batch(model: ResRank, of: ListSet, stage: Stage, lists: int = 4, **options: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from resrank_training import cli, labelling
 from resrank_training.labelling import Candidates, Grades, Order, fuse_rankings, label, make_teacher
 from resrank_training.lists import ListSet, ListWriter, TrainingList, read_lists
 
-EVIDENCE = np.array([[0.5, np.nan, 1.0, 0.25, 0.0]], dtype=np.float32)
+EVIDENCE = np.array([[0.5, np.nan, 1.0, 0.25, 0.0, 0.5, 0.0, np.nan, 1.0, 0.25]], dtype=np.float32)
 
 
 def silent(what: str, done: int, total: int) -> None:

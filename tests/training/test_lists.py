@@ -33,7 +33,8 @@ ROW: dict[str, Any] = {"query_id": "q1", "query": "who", "passages": ["p1", "p2"
 
 
 def make(query_id: str = "q1", **changes: Any) -> TrainingList:
-    evidence = np.array([[1, 0.25, 1, 1, 0.5], [0, np.nan, 0.5, 0, np.nan]], dtype=np.float32)
+    known = [[1, 0.25, 1, 1, 0.5, 1, 0, 0.5, 0.75, 0], [0, np.nan, 0.5, 0, np.nan, *[np.nan] * 5]]
+    evidence = np.array(known, dtype=np.float32)
     return TrainingList(
         **{
             "query_id": query_id,
@@ -93,7 +94,10 @@ def test_what_is_written_is_read(written):
 def test_only_what_is_known_is_in_a_line(written):
     first, second = [json.loads(line) for line in (written / LISTS).read_bytes().splitlines()]
     assert set(first) == {"query_id", "query", "passages", "grades", "evidence"}
-    assert first["evidence"][1] == [0.0, None, 0.5, 0.0, None]
+    assert first["evidence"] == [
+        [1.0, 0.25, 1.0, 1.0, 0.5, 1.0, 0.0, 0.5, 0.75, 0.0],
+        [0.0, None, 0.5, 0.0, None, *[None] * 5],
+    ]
     assert set(second) == {"query_id", "query", "passages", "grades", "ranking"}
 
 
@@ -106,6 +110,31 @@ def test_a_ranking_makes_a_copy():
     plain = make()
     ranked = plain.ranked([1, 0])
     assert (plain.ranking, ranked.ranking, ranked.query_id) == (None, (1, 0), "q1")
+
+
+def test_served_is_what_the_first_stage_gave():
+    evidence = np.arange(40, dtype=np.float32).reshape(4, 10)
+    of = make(passages=tuple("abcd"), grades=(None, 1, 0, 2), evidence=evidence, ranking=(3, 1, 2, 0), pool=2)
+    served = of.served()
+    assert (served.query_id, served.query) == (of.query_id, of.query)
+    assert (served.passages, served.grades, served.ranking, served.pool) == (("a", "b"), (None, 1), (1, 0), None)
+    assert served.positives == (1,)
+    np.testing.assert_array_equal(served.evidence, evidence[:2])
+    assert served.first_stage(100) == of.first_stage(100) == 2
+    assert served.served() is served
+    assert (len(of.passages), len(of.evidence), of.pool) == (4, 4, 2)  # a copy
+
+
+@pytest.mark.parametrize(("pool", "positives"), [(0, ()), (1, ()), (2, (1,))])
+def test_served_without_evidence_and_ranking(pool, positives):
+    served = make(evidence=None, pool=pool).served()
+    assert (served.passages, served.evidence, served.ranking) == (("p2", "p1")[:pool], None, None)
+    assert served.positives == positives
+
+
+def test_served_is_the_list_itself_when_nothing_was_added():
+    of = make(ranking=(1, 0))
+    assert of.served() is of
 
 
 def test_has_rankings_needs_all(tmp_path):
@@ -234,17 +263,24 @@ def test_no_folder_of_lists(tmp_path):
         ({"grades": [1, 0.5]}, r"expected `grades` with 2 integers or null, got \[1, 0.5\]"),
         ({"grades": [1, True]}, r"expected `grades` with 2 integers or null, got \[1, True\]"),
         ({"grades": [1, False]}, r"expected `grades` with 2 integers or null, got \[1, False\]"),
-        ({"evidence": [[1, 1, 1, 1, 1]]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 10]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 10, []]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, ["1"] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, [True] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, [float("inf")] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, [float("nan")] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, [1e39] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": [[1] * 5, [10**400] * 5]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
-        ({"evidence": 5}, r"expected `evidence` with 2 rows of 5 finite numbers or null, got 5"),
-        ({"evidence": [None, None]}, r"expected `evidence` with 2 rows of 5 finite numbers or null"),
+        ({"evidence": [[1] * 10]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 20]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 20, []]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 10, ["1"] * 10]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 10, [True] * 10]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        (
+            {"evidence": [[1] * 10, [float("inf")] * 10]},
+            r"expected `evidence` with 2 rows of 10 finite numbers or null",
+        ),
+        (
+            {"evidence": [[1] * 10, [float("nan")] * 10]},
+            r"expected `evidence` with 2 rows of 10 finite numbers or null",
+        ),
+        ({"evidence": [[1] * 10, [1e39] * 10]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 10, [10**400] * 10]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": [[1] * 5] * 2}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
+        ({"evidence": 5}, r"expected `evidence` with 2 rows of 10 finite numbers or null, got 5"),
+        ({"evidence": [None, None]}, r"expected `evidence` with 2 rows of 10 finite numbers or null"),
         ({"ranking": [0, 2]}, r"expected `ranking` as different indices from 0 to 1, got \[0, 2\]"),
         ({"ranking": [0, -1]}, r"expected `ranking` as different indices from 0 to 1"),
         ({"ranking": [0, 0]}, r"expected `ranking` as different indices from 0 to 1"),

@@ -99,6 +99,11 @@ def content(made: Mined) -> dict[str, TrainingList]:
     return {each.query_id: each for each in lists(made).lists}
 
 
+def matches_of(one: TrainingList, model: ResRankModel, of: Collection) -> np.ndarray:
+    """How the words of its candidates match its query."""
+    return model.load("encoder").matcher.matches(one.query, [of.passages[id_].content for id_ in one.passages])
+
+
 def lists(made: Mined) -> ListSet:
     return read_lists(made.folder)
 
@@ -113,7 +118,7 @@ def passages_of(store: QdrantEdgeDocumentStore) -> tuple[list[str], np.ndarray]:
 
 @pytest.mark.parametrize("candidates", [7, 60, 120])
 @pytest.mark.parametrize("form", ["as-is", "keywords"])
-def test_candidates_are_those_of_the_retriever(mined, retrieve, model, candidates, form):
+def test_candidates_are_those_of_the_retriever(mined, retrieve, model, collection, candidates, form):  # noqa: PLR0917
     found = content(mined(candidates=candidates, query_form=form))
     assert len(found) == 6
     for one in found.values():
@@ -125,6 +130,7 @@ def test_candidates_are_those_of_the_retriever(mined, retrieve, model, candidate
         vector = model.load("encoder").encode_queries([text])[0]
         cosines = np.array([document.embedding for document in documents], dtype=np.float32) @ vector
         expected[:, 1] = np.where(np.isnan(expected[:, 1]), cosines, expected[:, 1])
+        expected[:, 5:] = matches_of(one, model, collection)[: len(documents)]
         np.testing.assert_allclose(one.evidence[: len(documents)], expected, atol=2e-6)
         assert not np.isnan(one.evidence).any()
 
@@ -151,7 +157,8 @@ def test_added_positives_have_their_own_evidence(mined, model, store, collection
         # The fusion of both lists as deep as they go.
         everything = {each.id: each.meta for each in fuse(one.query, bm25=bm25, dense=dense)}
         rest = one.passages[candidates:]
-        features = evidence_from_meta(one.query, [everything[id_] for id_ in rest])[0].features
+        matches = matches_of(one, model, collection)[candidates:]
+        features = evidence_from_meta(one.query, [everything[id_] for id_ in rest], matches)[0].features
         np.testing.assert_allclose(one.evidence[candidates:], features, atol=2e-6)
         relevant = {id_ for id_, grade in collection.qrels[query_id].items() if grade > 0} - {"blank"}
         missed = relevant - set(one.passages[:candidates])
@@ -198,6 +205,28 @@ def test_a_query_of_stop_words_has_no_lexical_list(mined):
     one = content(mined(candidates=10))["q5"]
     assert (one.evidence[:, [0, 3]] == 0).all()
     np.testing.assert_allclose(one.evidence[:10, 4], 1 / np.arange(1, 11), atol=1e-6)
+
+
+def test_matches_are_those_of_all_that_the_list_holds(mined, model, collection):
+    """Titles have words too; where nothing was added, they are what the ranker sees of the retriever's candidates."""
+    positive = Passage(collection.passages["d100"].text, "Parse a date")
+    of = replace(collection, passages={**collection.passages, "d100": positive}, qrels={"q0": {"d100": 1}})
+    of = replace(of, queries={"q0": "parse a date"})
+    (pool,) = content(mined(of, candidates=200)).values()
+    (small,) = content(mined(of, candidates=1, out="small")).values()
+    for one in (pool, small):
+        np.testing.assert_allclose(one.evidence[:, 5:], matches_of(one, model, of), atol=2e-6)
+        row = one.evidence[one.passages.index("d100")]
+        assert row[[5, 6, 7, 9]].tolist() == [1, 1, 1, 1]
+        assert 0 < row[8] < 1  # `Parse` is not `parse`
+    assert pool.pool is None
+    assert len(np.unique(pool.evidence[:, 5])) > 2
+
+
+def test_the_keywords_are_what_is_matched(mined, model, collection):
+    for one in content(mined(candidates=20, query_form="keywords")).values():
+        assert one.query != collection.queries[one.query_id.removesuffix("#keywords")] or one.query == "what is the"
+        np.testing.assert_allclose(one.evidence[:, 5:], matches_of(one, model, collection), atol=2e-6)
 
 
 # -------------------------------------------------------------------------------------------------------------- grades
@@ -271,7 +300,7 @@ def test_passages_with_a_title_alone_are_no_twins(mined, collection):
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.97, 0.9])
-def test_likely_false_negatives_are_left_out(mined, collection, ratio):
+def test_likely_false_negatives_are_left_out(mined, model, collection, ratio):
     everything = content(mined(candidates=150))
     made = mined(candidates=150, max_score_ratio=ratio, out="filtered")
     filtered = 0
@@ -281,7 +310,9 @@ def test_likely_false_negatives_are_left_out(mined, collection, ratio):
         pool = whole.first_stage(150)
         kept = [i for i in range(pool) if whole.grades[i] is not None or whole.evidence[i, 1] <= limit]
         assert one.passages[: one.first_stage(150)] == tuple(whole.passages[i] for i in kept)
-        np.testing.assert_array_equal(one.evidence[: len(kept)], whole.evidence[kept])
+        np.testing.assert_array_equal(one.evidence[: len(kept), :5], whole.evidence[kept, :5])
+        # What is left out weighs nothing.
+        np.testing.assert_allclose(one.evidence[:, 5:], matches_of(one, model, collection), atol=2e-6)
         assert all(g is not None or row[1] <= limit for g, row in zip(one.grades, one.evidence, strict=True))
         filtered += pool - len(kept)
     assert made.counts.filtered == filtered > 0

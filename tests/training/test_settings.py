@@ -67,6 +67,15 @@ def test_a_round_trip(tmp_path: Path) -> None:
     assert _read(tmp_path, yaml.safe_dump(to_dict(settings))) == settings
 
 
+def test_lists_are_whole_and_calibrate_unless_told_otherwise(tmp_path: Path) -> None:
+    (stage,) = _read(tmp_path, MINIMAL).stages
+    assert (stage.added, stage.lists[0].calibrate) == (True, True)
+    text = MINIMAL.replace("path: somewhere", "path: somewhere, calibrate: false")
+    settings = _read(tmp_path, text.replace("passes: 1", "passes: 1, added: false"))
+    assert (settings.stages[0].added, settings.stages[0].lists[0].calibrate) == (False, False)
+    assert _read(tmp_path, yaml.safe_dump(to_dict(settings))) == settings
+
+
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
     settings = _read(tmp_path, MINIMAL.replace("passes: 1", "passes: 1, learning_rates: {head: 1e-3}"))
     assert settings.stages[0].learning_rates == {"head": 0.001}
@@ -93,9 +102,22 @@ def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
             ("passes: 1", "passes: 1, evidence_dropout: {whole_list: 0.7, lexical_only: 0.7}"),
             "together must not exceed 1",
         ),
+        (
+            ("passes: 1", "passes: 1, evidence_dropout: {first_stage: 0.6, matches: 0.5}"),
+            "whole_list, lexical_only, dense_only, first_stage, matches together must not exceed 1",
+        ),
+        (
+            ("passes: 1", "passes: 1, evidence_dropout: {matches: -0.1}"),
+            "evidence_dropout.matches must be between 0 and 1",
+        ),
         (("name: one", "name: a/b"), "expected a name that can be a folder"),
         (("lists: [{path: somewhere}]", "lists: []"), "expected at least one folder under `lists`"),
         (("{path: somewhere}", "{path: somewhere, share: 0}"), "share must be positive, got 0"),
+        (
+            ("{path: somewhere}", "{path: somewhere, calibrate: 2}"),
+            r"stages\.0\.lists\.0\.calibrate: Input should be a",
+        ),
+        (("passes: 1", "passes: 1, added: some"), r"stages\.0\.added: Input should be a valid boolean"),
         (("start: resrank-mini", "start: resrank-mini, encoder: x"), "expected either `start`"),
         (("start: resrank-mini", "start: resrank-mini, config: {mode: paper}"), "a checkpoint brings its own config"),
         (("start: resrank-mini", "dtype: float32"), "expected either `start`"),

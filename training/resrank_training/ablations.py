@@ -33,6 +33,7 @@ WHOLE = "whole"
 MEAN, PURE = "ndcg@10", "ndcg@10_pure"
 _LONG = 1_000
 _VECTORS = "vectors"
+_NONE = EvidenceDropout(number=0.0, whole_list=1.0, lexical_only=0.0, dense_only=0.0, first_stage=0.0, matches=0.0)
 
 
 Change = Callable[[Settings], Settings | None]  # `None`: no stage is left
@@ -94,12 +95,14 @@ TRAINED: Mapping[str, Change] = {
     "frozen encoder": _each(_frozen),
     "without encoder loss": _each(_without_encoder_loss),
     "without ranking loss": _each(_without_ranking_loss),
-    "without evidence": _each(lambda stage: replace(stage, evidence_dropout=EvidenceDropout(0.0, 1.0, 0.0, 0.0))),
+    "without evidence": _each(lambda stage: replace(stage, evidence_dropout=_NONE)),
     "causal attention": _config(reranker={"attention": "causal"}),
     "without calibration": _each(lambda stage: replace(stage, calibrate=False)),
     "all of the change kept": _each(_all_kept),
+    "all that the reranker adds": _config(evidence_share=1.0),
+    "with passages that were added": _each(lambda stage: replace(stage, added=True)),
 }
-_CONFIGURED = frozenset({"without residual", "causal attention"})
+_CONFIGURED = frozenset({"without residual", "causal attention", "all that the reranker adds"})
 USED: Mapping[str, Mapping[str, Any]] = {
     "lists of 20": {"candidates": 20},
     "lists of 1,000": {"candidates": _LONG},

@@ -71,7 +71,7 @@ class Collator:
 
         :param drawn: lists.
         :returns: `prompts` (one a list), and tensors: `index` (lists, candidates) int64 into the step's passages,
-            `mask` (lists, candidates) bool, `features` and `shown` (lists, candidates, 5) float32, `ranks` int64 and
+            `mask` (lists, candidates) bool, `features` and `shown` (lists, candidates, 10) float32, `ranks` int64 and
             `grades` float32 (lists, candidates), `keys` (passages,) and `positive_keys` (lists, positives) int64;
             further `query_ids`, `query_mask` and `chunks` of token ids and masks with `order`, or `query_vectors` and
             `passage_vectors` of a frozen encoder.

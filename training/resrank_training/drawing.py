@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from resrank.evidence import FEATURES, Float32Array
+from resrank.evidence import FEATURES, FIRST_STAGE, Float32Array
 
 from .lists import ListSet, TrainingList
 from .settings import EvidenceDropout, Stage
 
-_BM25, _DENSE, _RRF, _BM25_RANK, _DENSE_RANK = range(len(FEATURES))
+_BM25, _DENSE, _RRF, _BM25_RANK, _DENSE_RANK = range(len(FIRST_STAGE))
+_MATCHES = slice(len(FIRST_STAGE), None)
 
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -37,8 +38,8 @@ class DrawnList:
     :param of: the whole list.
     :param positives: its relevant candidates, drawn or not; without any, the teacher's best when that is the target.
     :param rows: (n,) which of its candidates, in the order in which the reranker sees them.
-    :param features: (n, 5) float32 evidence that the prior is computed from, NaN where unknown.
-    :param shown: (n, 5) float32 evidence that the slots are told: single numbers of `features` are unknown.
+    :param features: (n, 10) float32 evidence that the prior is computed from, NaN where unknown.
+    :param shown: (n, 10) float32 evidence that the slots are told: single numbers of `features` are unknown.
     :param ranks: (n,) int64 target ranks; smaller is better.
     :param grades: (n,) float32 target weights: judged grades, 0 where unjudged; or the reciprocal ranks in a teacher's
         order.
@@ -68,7 +69,7 @@ class Schedule(Dataset[DrawnList]):
 
     def __init__(self, sets: Sequence[ListSet], stage: Stage, total: int, seed: int, rrf_k: int = 60) -> None:
         self._sets, self._stage, self._seed, self._rrf_k = sets, stage, seed, rrf_k
-        self.usable = [[i for i, each in enumerate(of.lists) if _teaches(each, stage)] for of in sets]
+        self.usable = [usable_lists(of, stage) for of in sets]
         for of, usable in zip(sets, self.usable, strict=True):
             if not usable:
                 msg = (
@@ -89,12 +90,13 @@ class Schedule(Dataset[DrawnList]):
 
     def whole_lists(self, count: int) -> list[TrainingList]:
         """
-        The lists that come first, each once and with all its candidates.
+        The lists that come first, each once and with all its candidates, of the sources that calibrate.
 
         :param count: most of them.
         :returns: the lists.
         """
-        return [self._sets[source].lists[i] for source, i in dict.fromkeys(self._order[:count])]
+        wanted = [place for place in self._order if self._stage.lists[place[0]].calibrate]
+        return [self._sets[source].lists[i] for source, i in list(dict.fromkeys(wanted))[:count]]
 
     def _shuffled(self, total: int) -> list[tuple[int, int]]:
         sizes = np.array([len(usable) for usable in self.usable], dtype=np.float64)
@@ -111,6 +113,17 @@ class Schedule(Dataset[DrawnList]):
             passes = [rng.permutation(usable) for _ in range(-(-count // len(usable)))]
             order += [(source, int(i)) for i in np.concatenate(passes)[:count]] if passes else []
         return [order[i] for i in rng.permutation(len(order))]
+
+
+def usable_lists(of: ListSet, stage: Stage) -> list[int]:
+    """
+    The lists of a set that a stage can learn from.
+
+    :param of: the set.
+    :param stage: its settings.
+    :returns: their indices.
+    """
+    return [i for i, each in enumerate(of.lists) if _teaches(each, stage)]
 
 
 def draw(of: TrainingList, source: int, stage: Stage, rng: np.random.Generator, rrf_k: int = 60) -> DrawnList:
@@ -155,13 +168,14 @@ def one_list_only(features: Float32Array, rank: int, score: int, rrf_k: int = 60
     """
     The evidence that a pool of one first stage would have left.
 
-    :param features: (n, 5) evidence of a fused pool.
+    :param features: (n, 10) evidence of a fused pool.
     :param rank: column of the reciprocal rank in the list that ran.
     :param score: column of its score.
     :param rrf_k: the constant of the fusion.
-    :returns: (n, 5) float32; candidates that this list did not return are all unknown.
+    :returns: (n, 10) float32; of candidates that this list did not return the words' matches alone are known.
     """
     found = np.full_like(features, np.nan)
+    found[:, _MATCHES] = features[:, _MATCHES]
     with np.errstate(divide="ignore", invalid="ignore"):
         ran = features[:, rank] > 0
         found[ran, score] = features[ran, score]
@@ -181,16 +195,28 @@ def _which_lists_ran(  # noqa: PLR0917
 ) -> tuple[Int64Array, Float32Array]:
     """Drop what a whole first stage would have known, and the candidates that it alone brought."""
     chance = rng.random()
-    unknown = np.full_like(features, np.nan)
-    if chance < dropout.whole_list:  # its pool is the dense one: there is no other without a lexical list
-        return _of_one_pool(of, rows, one_list_only(features, _DENSE_RANK, _DENSE, rrf_k))[0], unknown
-    chance -= dropout.whole_list
-    if chance < dropout.lexical_only:
-        only = one_list_only(features, _BM25_RANK, _BM25, rrf_k)
-    elif chance - dropout.lexical_only < dropout.dense_only:
-        only = one_list_only(features, _DENSE_RANK, _DENSE, rrf_k)
-    else:
-        return rows, features
+    for name, share in dropout.of_lists.items():
+        if chance < share:
+            return _as_known(name, of, rows, features, rrf_k)
+        chance -= share
+    return rows, features
+
+
+def _as_known(
+    name: str, of: TrainingList, rows: Int64Array, features: Float32Array, rrf_k: int
+) -> tuple[Int64Array, Float32Array]:
+    changed = features.copy()
+    if name == "whole_list":  # its pool is the dense one: there is no other without a lexical list
+        changed[:] = np.nan
+        return _of_one_pool(of, rows, one_list_only(features, _DENSE_RANK, _DENSE, rrf_k))[0], changed
+    if name == "first_stage":
+        changed[:, : len(FIRST_STAGE)] = np.nan
+        return rows, changed
+    if name == "matches":
+        changed[:, _MATCHES] = np.nan
+        return rows, changed
+    ran = (_BM25_RANK, _BM25) if name == "lexical_only" else (_DENSE_RANK, _DENSE)
+    only = one_list_only(features, *ran, rrf_k)
     in_pool, usable = _of_one_pool(of, rows, only)
     return in_pool, only if usable else features
 

@@ -18,7 +18,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from .collating import Collator
 from .configs import shipped
 from .curves import draw_curves
 from .dev import DevPools
-from .drawing import Schedule
+from .drawing import Schedule, usable_lists
 from .gather import is_distributed
 from .joint import JointModel, Objective
 from .lists import ListSet, read_lists
@@ -174,6 +174,8 @@ def _run_stage(  # noqa: PLR0917
 ) -> None:
     set_seed(settings.seed)
     sets = _read_sets([source.path for source in stage.lists])
+    if not stage.added:
+        sets = [replace(of, lists=tuple(each.served() for each in of.lists)) for of in sets]
     dev_sets = _read_sets(settings.dev.lists)
     arguments = _arguments(settings, stage, folder)
     # Models load whole, and onto this process's device, before DeepSpeed spreads them.
@@ -342,7 +344,7 @@ def _schedule(
     if stage.passes is None:
         total = int(arguments.max_steps) * at_once
     else:
-        total = max(1, round(stage.passes * sum(len(of.lists) for of in sets) / at_once)) * at_once
+        total = max(1, round(stage.passes * sum(len(usable_lists(of, stage)) for of in sets) / at_once)) * at_once
     return Schedule(sets, stage, total, settings.seed, rrf_k)
 
 

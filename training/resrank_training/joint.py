@@ -36,7 +36,7 @@ from .losses import PairWeights, info_nce, list_mle, list_softmax, multi_task, r
 _DENSE = FEATURES.index("dense_score")
 _TEMPERATURES = {"evidence": 1.0, "paper": 0.1}  # of logits and of cosines
 _INFO_NCE_TEMPERATURE = 0.03
-_SCALES = frozenset({"score_scale", "prior_scale", "prior_weights", "gate"})  # of the head
+_SCALES = frozenset({"score_scale", "prior_scale", "prior_weights", "text_weights", "gate"})  # of the head
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class JointModel(nn.Module):
                 prior = self.head.prior(query, own, known)
             hidden = torch.isnan(batch["shown"][row][mask]) & ~torch.isnan(mined)
             told = torch.where(hidden, torch.nan, known)
-            lists.append(ListTensors(query, own, told, prior))
+            lists.append(ListTensors(query, own, told, prior, (~torch.isnan(known)).any()))
         return score_lists(self.reranker, self.head, prompts, lists)
 
     def _encode_chunk(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

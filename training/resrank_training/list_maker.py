@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from resrank.evidence import Float32Array, evidence_from_meta, fuse, query_hash
+from resrank.matching import WordMatcher
 from resrank_evals.collection import Collection
 
 from .exact_search import ExactSearch, Hits
@@ -121,14 +122,22 @@ class ListMaker:
 
     :param collection: with judgments.
     :param search: over its passages.
+    :param matcher: compares queries with their texts.
     :param settings: what to make.
     :param rrf_k: the model's constant of reciprocal rank fusion.
     """
 
     def __init__(
-        self, collection: Collection, search: ExactSearch, settings: MiningSettings, *, rrf_k: int = 60
+        self,
+        collection: Collection,
+        search: ExactSearch,
+        matcher: WordMatcher,
+        settings: MiningSettings,
+        *,
+        rrf_k: int = 60,
     ) -> None:
         self.collection = collection
+        self._matcher = matcher
         self.search = search
         self.settings = settings
         self.counts = Counts()
@@ -180,7 +189,8 @@ class ListMaker:
             metas.update(added)
             kept += sorted(added, key=lambda id_: (-added[id_]["rrf_score"], id_))
         counts.candidates += len(kept)
-        evidence, _ = evidence_from_meta(query, [metas[id_] for id_ in kept])
+        matches = self._matcher.matches(query, [self.collection.passages[id_].content for id_ in kept])
+        evidence, _ = evidence_from_meta(query, [metas[id_] for id_ in kept], matches)
         return TrainingList(
             f"{query_id}#keywords" if reduced else query_id,
             query,

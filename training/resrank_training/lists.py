@@ -63,7 +63,7 @@ class TrainingList:
     :param query: its text.
     :param passages: ids of the candidates, each once, in the order of the pool.
     :param grades: judged relevance of each, `None` where unjudged.
-    :param evidence: (candidates, 5) float32 first-stage evidence, NaN where unknown; `None` when no first stage ran.
+    :param evidence: (candidates, 10) float32 first-stage evidence, NaN where unknown; `None` when no first stage ran.
     :param ranking: a teacher's order: indices of candidates, best first; may be partial. `None` before labelling.
     :param pool: how many of the candidates, the first ones, are what the first stage gave; the others were added.
         `None` when nothing was added.
@@ -94,6 +94,24 @@ class TrainingList:
         :returns: their indices.
         """
         return tuple(i for i, grade in enumerate(self.grades) if grade is not None and grade > 0)
+
+    def served(self) -> TrainingList:
+        """
+        The list as the first stage gave it.
+
+        :returns: a copy without what was added, or the list itself when nothing was.
+        """
+        if self.pool is None:
+            return self
+        ranking = None if self.ranking is None else tuple(i for i in self.ranking if i < self.pool)
+        return replace(
+            self,
+            passages=self.passages[: self.pool],
+            grades=self.grades[: self.pool],
+            evidence=None if self.evidence is None else self.evidence[: self.pool],
+            ranking=ranking,
+            pool=None,
+        )
 
     def ranked(self, ranking: Iterable[int]) -> TrainingList:
         """

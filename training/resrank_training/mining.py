@@ -114,7 +114,7 @@ def mine(
             progress(f"Reading the vectors of {collection.name}", 0, 0)
             texts = [id_ for id_, passage in sample.passages.items() if passage.content.strip()]
             search = ExactSearch(stored.store, engine.lexical, texts)
-            maker = ListMaker(sample, search, settings, rrf_k=engine.config.rrf_k)
+            maker = ListMaker(sample, search, engine.matcher, settings, rrf_k=engine.config.rrf_k)
             counts = _mine(engine, maker, writer, progress)
         finally:
             stored.close()

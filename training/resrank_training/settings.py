@@ -92,10 +92,12 @@ class ListSource:
 
     :param path: a folder that `mine`, `convert` or `label` wrote; `$NAME` is read from the environment.
     :param share: how many of the stage's lists come from it, relative to the other sources; `None`: as many as it has.
+    :param calibrate: whether the prior is fitted to its lists; those of other kinds of queries can be left to the rest.
     """
 
     path: str
     share: float | None = None
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         if self.share is not None and not self.share > 0:
@@ -112,20 +114,33 @@ class EvidenceDropout:
     :param whole_list: probability that a list has no evidence, and the dense list's candidates alone: the pure mode.
     :param lexical_only: probability that only the lexical list is known to have run, as in a BM25 pool.
     :param dense_only: probability that only the dense list is known to have run.
+    :param first_stage: probability that no first stage is known to have run, as for candidates from elsewhere.
+    :param matches: probability that the texts of a list are not known, so that nothing matches its words.
     """
 
     number: float = 0.15
     whole_list: float = 0.15
     lexical_only: float = 0.1
     dense_only: float = 0.1
+    first_stage: float = 0.05
+    matches: float = 0.05
+
+    @property
+    def of_lists(self) -> dict[str, float]:
+        """
+        What happens to whole lists; one of these at most.
+
+        :returns: probabilities by name.
+        """
+        return {name: value for name, value in asdict(self).items() if name != "number"}
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not 0 <= value <= 1:
                 msg = f"evidence_dropout.{name} must be between 0 and 1, got {value}"
                 raise ValueError(msg)
-        if self.whole_list + self.lexical_only + self.dense_only > 1:
-            msg = "evidence_dropout: whole_list, lexical_only and dense_only together must not exceed 1"
+        if sum(self.of_lists.values()) > 1:
+            msg = f"evidence_dropout: {', '.join(self.of_lists)} together must not exceed 1"
             raise ValueError(msg)
 
 
@@ -142,6 +157,8 @@ class Stage:
     :param hard_share: share of the other candidates that come from the top of the pool; the rest is drawn from all of
         it. 1.0 takes the pool's best.
     :param positives: most positives of a list that has several; the others are left out of it.
+    :param added: whether lists hold the relevant passages that the first stage missed. Without them they are as in use,
+        and those that have no other are left out.
     :param targets: what the ranking loss wants: judged `grades`, or a teacher's `ranking`.
     :param losses: weights by name: `info_nce`, `rank_net`, `list_mle`, `list_softmax`. METHOD: 1 and 2 (rank_net).
     :param temperatures: by name. Defaults: info_nce 0.03; the others 1.0 in evidence mode (logits), 0.1 in paper mode
@@ -170,6 +187,7 @@ class Stage:
     list_length: int = 24
     hard_share: float = 0.5
     positives: int = 4
+    added: bool = True
     targets: Targets = "grades"
     losses: dict[str, float] = field(default_factory=lambda: {"info_nce": 1.0, "rank_net": 2.0})
     temperatures: dict[str, float] = field(default_factory=dict)

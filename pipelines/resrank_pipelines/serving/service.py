@@ -194,7 +194,7 @@ class Service:
 
     def rerank(self, query: str, documents: Sequence[str], max_tokens: int | None = None) -> Reranked:
         """
-        Rank texts against a query, without a store: they are encoded now and ranked in one list, without evidence.
+        Rank texts against a query, without a store: they are encoded now and ranked in one list, by vectors and words.
 
         :param query: not blank.
         :param documents: texts; may be empty.
@@ -207,7 +207,8 @@ class Service:
         if not documents:
             return Reranked([], [])
         with _span("rerank") as span:
-            raw = engine.rerank(query, engine.encode_passages(list(documents), max_tokens)).tolist()
+            vectors = engine.encode_passages(list(documents), max_tokens)
+            raw = engine.rerank(query, vectors, engine.text_evidence(query, documents)).tolist()
             self._count("rerank", span)
         order = sorted(range(len(raw)), key=lambda i: (-raw[i], i))
         return Reranked(order, [scaled_score(raw[i], engine.config.mode) for i in order])

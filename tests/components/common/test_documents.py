@@ -17,6 +17,7 @@ from haystack_integrations.common.resrank.documents import (
     check_vectors,
     document_text,
     entry,
+    joined_text,
     score_or_lowest,
     unique_documents,
     with_entry,
@@ -74,6 +75,14 @@ def test_text_is_the_content_with_the_meta_fields_that_are_set():
     document = Document(content="body", meta={"title": "T", "zero": 0, "none": None, "empty": ""})
     assert document_text(document, ["title", "none", "zero", "missing", "empty"], "|") == "T|0||body"
     assert document_text(document, [], "|") == "body"
+
+
+def test_joined_text_may_be_empty():
+    document = Document(content="body", meta={"title": "T", "none": None})
+    assert joined_text(document, ["title", "none", "missing"], "|") == "T|body"
+    assert joined_text(Document(content=None, meta={"title": "T"}), ["title"], "|") == "T|"
+    assert joined_text(Document(content=None), ["title"], "|") == ""
+    assert joined_text(Document(id="a", content="half \ud83d"), [], "|") == "half \ud83d"
 
 
 @pytest.mark.parametrize(("content", "kind"), [(None, "no content"), ("", "blank content"), (" \u3000", "blank")])

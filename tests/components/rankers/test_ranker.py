@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from haystack import Document, Pipeline
 from haystack.core.serialization import component_from_dict, component_to_dict
 from haystack.dataclasses import ByteStream
@@ -25,7 +26,8 @@ from haystack_integrations.common.resrank import ResRankModel
 from haystack_integrations.components.embedders.resrank import ResRankTextEmbedder
 from haystack_integrations.components.rankers.resrank import ResRankRanker
 from resrank import ResRank
-from resrank.evidence import fuse, query_hash
+from resrank.evidence import Evidence, fuse, query_hash
+from resrank.matching import WordMatcher
 
 TYPE = "haystack_integrations.components.rankers.resrank.ranker.ResRankRanker"
 QUERY = "how do I parse a date?"
@@ -136,7 +138,9 @@ def test_run_parameters_are_those_of_haystacks_rankers():
 
 
 def test_scores_are_the_models(ranker: ResRankRanker, tiny: ResRankModel, embedded: list[Document]):
-    expected = tiny.load("reranker").rerank(QUERY, [document.embedding for document in embedded])
+    engine = tiny.load("reranker")
+    evidence = engine.text_evidence(QUERY, [document.content for document in embedded])
+    expected = engine.rerank(QUERY, [document.embedding for document in embedded], evidence)
     found = {d.id: d.score for d in ranker.run(query=QUERY, documents=embedded)["documents"]}
     assert [found[document.id] for document in embedded] == expected.tolist()
 
@@ -444,7 +448,7 @@ def test_evidence_changes_the_scores(ranker: ResRankRanker, embedded: list[Docum
 
 def test_use_evidence_false_is_the_pure_mode(tiny: ResRankModel, ranker: ResRankRanker, embedded: list[Document]):
     documents = with_evidence(QUERY, embedded)
-    pure = ranker.run(query=QUERY, documents=[replace(d, meta={}) for d in documents])["documents"]
+    pure = ranker.run(query=QUERY, documents=[replace(d, meta={}, content=None) for d in documents])["documents"]
     ignoring = ResRankRanker(model=tiny, top_k=None, use_evidence=False)
     ranked = ignoring.run(query=QUERY, documents=documents)["documents"]
     assert [(d.id, d.score) for d in ranked] == [(d.id, d.score) for d in pure]
@@ -495,6 +499,128 @@ def test_any_rank_is_usable(ranker: ResRankRanker, embedded: list[Document], ran
 def test_other_values_under_our_meta_key_are_no_evidence(ranker: ResRankRanker, embedded: list[Document], odd: Any):
     ranked = ranker.run(query=QUERY, documents=[replace(embedded[0], meta={"resrank": odd})])["documents"]
     assert entry(ranked[0]) == {"retrieval_score": None, "retrieval_rank": 1}
+
+
+# --------------------------------------------------------------------------------------------------- words of the content
+
+WEIGHTS = [1.0, 2.0, 0.5, 0.25, 4.0]
+
+
+@pytest.fixture(scope="module")
+def matching(
+    tiny_mini: Callable[..., ResRank], handle: Callable[..., ResRankModel], tmp_path_factory: pytest.TempPathFactory
+) -> ResRankModel:
+    """A handle on a tiny model whose scores are the first stage's and `WEIGHTS` of the matches."""
+    model = tiny_mini()
+    with torch.no_grad():
+        model.head.prior_weights[2:] = torch.tensor(WEIGHTS)
+        model.head.text_weights[1:] = torch.tensor(WEIGHTS)
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-matching"
+    model.save_pretrained(folder)
+    return handle(folder)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Evidence | None]:
+    """The evidence that models were told of each list."""
+    seen: list[Evidence | None] = []
+    rerank = ResRank.rerank
+
+    def remember(self: ResRank, query: str, passages: Any, evidence: Any = None, **options: Any) -> Any:
+        seen.append(evidence)
+        return rerank(self, query, passages, evidence, **options)
+
+    monkeypatch.setattr(ResRank, "rerank", remember)
+    return seen
+
+
+@pytest.fixture(params=[True, False], ids=["first-stage", "words-alone"])
+def alike(request: pytest.FixtureRequest, embedded: list[Document]) -> Callable[..., list[Document]]:
+    """Return a function that makes documents of contents: alike in vector, first stage and score, in order of their ids."""
+    found = {"bm25_score": 0.5, "bm25_rank": 2, "dense_score": 0.4, "dense_rank": 3, "rrf_score": 0.9}
+    meta = {"resrank": {"query": query_hash(QUERY), **found}} if request.param else {}
+
+    def make(*contents: str | None, **more: Any) -> list[Document]:
+        return [
+            Document(id=f"{i}", content=text, embedding=embedded[0].embedding, score=0.5, meta={**meta, **more})
+            for i, text in enumerate(contents)
+        ]
+
+    return make
+
+
+def test_of_two_alike_the_one_with_the_querys_phrase_is_first(
+    matching: ResRankModel, safe: ResRankModel, alike: Callable[..., list[Document]]
+):
+    texts = ("I date the parser: 1970. How?", "Here is how I parse a date.")
+    documents = alike(*texts)
+    same = scores(ResRankRanker(model=safe).run(query=QUERY, documents=documents)["documents"])
+    assert same[0] == pytest.approx(same[1], abs=1e-4)
+    ranked = ResRankRanker(model=matching).run(query=QUERY, documents=documents)["documents"]
+    assert ids(ranked) == ["1", "0"]
+    matches = matching.load("encoder").matcher.matches(QUERY, texts)
+    assert ranked[0].score - ranked[1].score == pytest.approx((matches[1] - matches[0]) @ np.float32(WEIGHTS), abs=1e-4)
+
+
+def test_a_document_without_content_matches_nothing(
+    matching: ResRankModel, alike: Callable[..., list[Document]], told: list[Evidence]
+):
+    ranked = ResRankRanker(model=matching).run(query=QUERY, documents=alike(None, "I parse a date."))["documents"]
+    assert ids(ranked) == ["1", "0"]
+    assert np.isnan(told[0].features[0, 5:]).all()
+    np.testing.assert_array_equal(
+        told[0].features[1, 5:], matching.load("encoder").matcher.matches(QUERY, ["I parse a date."])[0]
+    )
+
+
+def test_fields_that_are_embedded_have_words_too(
+    matching: ResRankModel, alike: Callable[..., list[Document]], told: list[Evidence]
+):
+    other, titled = alike("It is long.", "It is long.")
+    titled.meta["title"] = "How do I parse a date?"
+    plain = ResRankRanker(model=matching).run(query=QUERY, documents=[other, titled])["documents"]
+    assert plain[0].score == pytest.approx(plain[1].score, abs=1e-4)
+    ranker = ResRankRanker(model=matching, meta_fields_to_embed=["title", "lost"])
+    assert ids(ranker.run(query=QUERY, documents=[other, titled])["documents"]) == ["1", "0"]
+    assert told[1].features[:, 5:].tolist() == [[0.0] * 5, [1.0] * 5]
+    ranker.run(query=QUERY, documents=[other, replace(titled, content=None)])
+    assert np.isnan(told[2].features[1, 5:]).all()  # its vector alone is read
+
+
+def test_words_count_as_well_as_the_first_stage(
+    ranker: ResRankRanker, tiny: ResRankModel, embedded: list[Document], told: list[Evidence]
+):
+    documents = with_evidence(QUERY, embedded)
+    ranker.run(query=QUERY, documents=[*documents, documents[0]])  # one of them twice
+    (evidence,) = told
+    matches = tiny.load("encoder").matcher.matches(QUERY, [document.content for document in documents])
+    np.testing.assert_array_equal(evidence.features[:, 5:], matches)
+    assert matches.any()
+    np.testing.assert_array_equal(
+        evidence.features[:, 2], np.float32([entry(document)["rrf_score"] for document in documents])
+    )
+
+
+def test_pure_and_paper_mode_read_no_words(
+    tiny: ResRankModel,
+    tiny_paper: ResRankModel,
+    embedded: list[Document],
+    told: list[Evidence | None],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(WordMatcher, "matches", lambda *_: pytest.fail("words were compared"))
+    documents = with_evidence(QUERY, embedded)
+    ResRankRanker(model=tiny, use_evidence=False).run(query=QUERY, documents=documents)
+    plain = [replace(document, meta={}) for document in documents]
+    ranked = ResRankRanker(model=tiny_paper, top_k=None).run(query=QUERY, documents=plain)["documents"]
+    assert told == [None, None]
+    assert len(ranked) == len(documents)
+
+
+def test_hostile_content_is_compared(ranker: ResRankRanker, embedded: list[Document], hostile_text: str):
+    documents = [replace(embedded[0], content=hostile_text), *embedded[1:]]
+    ranked = ranker.run(query=QUERY, documents=documents)["documents"]
+    assert np.isfinite(scores(ranked)).all()
 
 
 # ------------------------------------------------------------------------------------------------------------- vectors
@@ -593,11 +719,13 @@ def test_document_with_neither_vector_nor_text_is_refused(
         ranker.run(query=QUERY, documents=[*embedded, document])
 
 
-def test_document_without_content_is_ranked_by_its_vector(ranker: ResRankRanker, embedded: list[Document]):
+def test_document_without_content_is_ranked_by_its_vector(
+    ranker: ResRankRanker, tiny: ResRankModel, embedded: list[Document]
+):
     documents = [replace(document, content=None) for document in embedded]
-    assert ids(ranker.run(query=QUERY, documents=documents)["documents"]) == ids(
-        ranker.run(query=QUERY, documents=embedded)["documents"]
-    )
+    ranked = ranker.run(query=QUERY, documents=documents)["documents"]
+    expected = tiny.load("reranker").rerank(QUERY, [document.embedding for document in embedded])
+    assert {d.id: d.score for d in ranked} == dict(zip(ids(embedded), expected.tolist(), strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------- query embedding

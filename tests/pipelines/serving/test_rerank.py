@@ -27,7 +27,7 @@ def model(tiny_mini_checkpoint):
 @pytest.mark.parametrize("path", PATHS)
 def test_results_are_those_of_the_model(client, model, corpus, path):
     body = client.post(path, json={"model": "rerank-v3.5", "query": QUERY, "documents": list(corpus)}).json()
-    scores = model.rerank(QUERY, model.encode_passages(corpus))
+    scores = model.rerank(QUERY, model.encode_passages(corpus), model.text_evidence(QUERY, corpus))
     assert [result["index"] for result in body["results"]] == scores.argsort(kind="stable")[::-1].tolist()
     relevance = [result["relevance_score"] for result in body["results"]]
     assert relevance == sorted(relevance, reverse=True)
@@ -55,7 +55,7 @@ def test_documents_are_cut_after_as_many_tokens_as_the_client_says(client, model
     answer = client.post("/v1/rerank", json=body).json()
     ids = [model.encoder.tokenizer(text)["input_ids"] for text in long]
     cut = [model.encoder.tokenizer.decode(each[1:6]) for each in ids]
-    expected = model.rerank(QUERY, model.encode_passages(cut))
+    expected = model.rerank(QUERY, model.encode_passages(cut), model.text_evidence(QUERY, long))  # words are not cut
     assert [result["index"] for result in answer["results"]] == expected.argsort(kind="stable")[::-1].tolist()
     assert answer["meta"]["warnings"] == ["12 of 12 documents are longer than 5 tokens and were cut"]
     assert answer["usage"]["total_tokens"] < 12 * (5 + 2) + 20

@@ -115,14 +115,26 @@ def document_text(document: Document, meta_fields: Sequence[str], separator: str
     :returns: the text.
     :raises ValueError: when the document has no text, or one that is no Unicode.
     """
-    parts = [str(document.meta[key]) for key in meta_fields if document.meta.get(key) is not None]
-    text = separator.join([*parts, document.content or ""])
+    text = joined_text(document, meta_fields, separator)
     if not text.strip():
         kind = "no content" if document.content is None else "blank content"
         msg = f"document {document.id} has {kind}: there is nothing to embed; give it a text or leave it out"
         raise ValueError(msg)
     _check_unicode(text, f"document {document.id}")
     return text
+
+
+def joined_text(document: Document, meta_fields: Sequence[str], separator: str) -> str:
+    """
+    Meta fields and content.
+
+    :param document: any document.
+    :param meta_fields: put before the content, where they are set.
+    :param separator: between them.
+    :returns: the text; empty when there is none.
+    """
+    parts = [str(document.meta[key]) for key in meta_fields if document.meta.get(key) is not None]
+    return separator.join([*parts, document.content or ""])
 
 
 def check_documents(documents: Any) -> list[Document]:

@@ -19,6 +19,7 @@ from haystack_integrations.common.resrank.documents import (
     check_vectors,
     document_text,
     entry,
+    joined_text,
     score_or_lowest,
     unique_documents,
     with_entry,
@@ -40,7 +41,8 @@ class ResRankRanker(ModelUser):
     Ranks documents by their **stored** vectors, all in one forward pass of the Reranker-LLM.
 
     Give it documents with embeddings (`return_embedding=True` on the retriever; `ResRankRetriever` does it). Evidence
-    of the first stage that `ResRankRetriever` left in `meta["resrank"]` is used when it belongs to this query.
+    of the first stage that `ResRankRetriever` left in `meta["resrank"]` is used when it belongs to this query. How the
+    words of each document's content match the query's is used, too (`resrank.matching`; no model reads the content).
 
     Scores are listwise: they depend on the whole list, so thresholds carry over between lists only roughly. In
     `evidence` mode a score is an unbounded logit (`scale_score`: its sigmoid), in `paper` mode a cosine (`scale_score`:
@@ -80,7 +82,7 @@ class ResRankRanker(ModelUser):
         :param top_k: how many documents to return; `None` returns all.
         :param scale_score: map scores to 0 … 1; the order stays.
         :param score_threshold: leave out documents that score lower (after scaling); `None` leaves out none.
-        :param use_evidence: `False` is the pure mode: vectors only.
+        :param use_evidence: `False` is the pure mode: vectors only, neither the first stage's numbers nor words.
         :param on_missing_embedding: `encode` documents without a vector, with a warning, or `raise`.
         :param return_embedding: keep the vectors on the returned documents; off, because each later component would
             copy them.
@@ -135,7 +137,7 @@ class ResRankRanker(ModelUser):
         check_vectors(candidates, engine.fingerprint, engine.dimension)
         _check_query_embedding(query_embedding, engine.dimension)
         vectors = self._vectors(candidates, engine)
-        evidence = self._evidence(query, candidates)
+        evidence = self._evidence(query, candidates, engine)
         try:
             raw = engine.rerank(query, vectors, evidence, query_embedding=query_embedding).tolist()
         except ValueError as error:
@@ -170,12 +172,13 @@ class ResRankRanker(ModelUser):
             vectors[i] = vector
         return vectors
 
-    def _evidence(self, query: str, documents: list[Document]) -> Any:
-        if not self.use_evidence:
+    def _evidence(self, query: str, documents: list[Document], engine: ResRank) -> Any:
+        if not self.use_evidence or engine.config.mode == "paper":  # which does not read it
             return None
         from resrank.evidence import evidence_from_meta
 
-        evidence, foreign = evidence_from_meta(query, [entry(document) for document in documents])
+        matches = engine.matcher.matches(query, [self._text(document) for document in documents])
+        evidence, foreign = evidence_from_meta(query, [entry(document) for document in documents], matches)
         if foreign:
             logger.warning(
                 "{foreign} of {total} documents carry first-stage evidence of another query, which is ignored",
@@ -183,6 +186,12 @@ class ResRankRanker(ModelUser):
                 total=len(documents),
             )
         return evidence
+
+    def _text(self, document: Document) -> str | None:
+        """What `document_text` gives; of documents without text their vectors alone are read."""
+        if document.content is None:
+            return None
+        return joined_text(document, self.meta_fields_to_embed or [], self.embedding_separator)
 
     def _ranked(self, document: Document, rank: int, score: float) -> Document:
         first = {RETRIEVAL_SCORE: document.score, RETRIEVAL_RANK: rank}
