@@ -365,6 +365,17 @@ class ResRank:
             raise ValueError(msg)
         self._passes = threading.BoundedSemaphore(at_once)
 
+    def set_evidence_share(self, share: float) -> None:
+        """
+        Change how much of what the reranker adds counts where there is evidence; `save_pretrained` keeps it.
+
+        :param share: from 0 (the score of the evidence alone) to 1.
+        :raises ValueError: for another value.
+        """
+        with self._lock:
+            self._config = replace(self._config, evidence_share=share)
+            self.head.evidence_share = share
+
     def weights_changed(self) -> None:
         """
         Tell the model that its encoder was trained: the fingerprint is computed anew and remembered queries go.

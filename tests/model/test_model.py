@@ -266,6 +266,20 @@ def test_windows_without_evidence_belong_to_a_list_with_evidence(
     )
 
 
+def test_the_evidence_share_can_be_changed(
+    tiny_model: Factory, randomise_head: Factory, unit_vectors, tmp_path
+) -> None:
+    whole, part = randomise_head(tiny_model(config=_sharing(1.0))), randomise_head(tiny_model(config=_sharing(0.3)))
+    evidence = _with_and_without_evidence()[0]
+    whole.set_evidence_share(0.3)
+    of = "bread", unit_vectors(12), evidence
+    np.testing.assert_array_equal(whole.rerank(*of), part.rerank(*of))
+    whole.save_pretrained(tmp_path)
+    assert ResRank.from_pretrained(tmp_path, device="cpu").config.evidence_share == 0.3
+    with pytest.raises(ValueError, match="evidence_share must be a number from 0 to 1, got 2"):
+        whole.set_evidence_share(2)
+
+
 def test_the_evidence_share_is_saved(tiny_mini: Factory, randomise_head: Factory, unit_vectors, tmp_path: Path) -> None:
     model = randomise_head(tiny_mini(config=_sharing(0.3)))
     model.save_pretrained(tmp_path)

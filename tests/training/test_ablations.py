@@ -26,10 +26,16 @@ def settings(mini_encoder_folder: Path, list_folder: Callable[..., Path]) -> Set
     common: dict[str, Any] = {"lists": sources, "list_length": 5, "added": False, "lora": Lora(rank=2)}
     stages = [
         Stage(name="one", keep=0.5, arguments=arguments, **common),
-        Stage(name="two", arguments=arguments, losses={"list_softmax": 1.0}, encoder="frozen", **common),
+        Stage(
+            name="two",
+            arguments=arguments,
+            losses={"list_softmax": 1.0},
+            encoder="frozen",
+            evidence_share=0.5,
+            **common,
+        ),
     ]
-    config = {"reranker": {"max_query_length": 40}, "evidence_share": 0.5}
-    model = ModelSettings(encoder=str(mini_encoder_folder), config=config)
+    model = ModelSettings(encoder=str(mini_encoder_folder), config={"reranker": {"max_query_length": 40}})
     return Settings(model, stages, Dev([str(dev)], queries=None, candidates=24))
 
 
@@ -38,7 +44,7 @@ def test_rows_change_what_their_names_say(settings: Settings) -> None:
     assert all(changed.values())
     assert changed[WHOLE] == settings
     assert [stage.keep for stage in changed["all of the change kept"].stages] == [1.0, 1.0]
-    given = {"reranker": {"max_query_length": 40}, "evidence_share": 0.5}
+    given = {"reranker": {"max_query_length": 40}}
     assert changed["without residual"].model.config == {**given, "residual": False}
     assert [stage.keep for stage in changed["without residual"].stages] == [1.0, 1.0]
     assert not any(stage.calibrate for stage in changed["without calibration"].stages)
@@ -59,7 +65,7 @@ def test_rows_change_what_their_names_say(settings: Settings) -> None:
     assert all(stage.evidence_dropout.of_lists == nothing for stage in changed["without evidence"].stages)
     reranker = {"max_query_length": 40, "attention": "causal"}
     assert changed["causal attention"].model.config == {**given, "reranker": reranker}
-    assert changed["all that the reranker adds"].model.config == {**given, "evidence_share": 1.0}
+    assert [stage.evidence_share for stage in changed["all that the reranker adds"].stages] == [None, None]
     assert [stage.added for stage in changed["with passages that were added"].stages] == [True, True]
 
 

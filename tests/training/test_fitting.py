@@ -267,6 +267,21 @@ def test_keep_takes_a_share_of_the_change(settings: Callable[..., Settings], tmp
             torch.testing.assert_close(kept[name], weight.lerp(after[name], 0.25), atol=1e-6, rtol=0)
 
 
+def test_a_stage_trains_with_all_that_the_reranker_adds_and_leaves_a_share(
+    settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """The weights are those of a stage that says nothing; only what counts of them is another."""
+    whole = settings(arguments={"max_steps": 3})
+    part = replace(whole, stages=[replace(whole.stages[0], evidence_share=0.25)])
+    fit(whole, tmp_path / "whole")
+    fit(part, tmp_path / "part")
+    models = [ResRank.from_pretrained(tmp_path / name / "model").load() for name in ("whole", "part")]
+    assert [model.config.evidence_share for model in models] == [1.0, 0.25]
+    assert models[1].head.evidence_share == 0.25
+    after, kept = _weights(tmp_path / "whole" / "model"), _weights(tmp_path / "part" / "model")
+    assert all(torch.equal(kept[name], after[name]) for name in after)
+
+
 def test_the_prior_is_calibrated_once(settings: Callable[..., Settings], tmp_path: Path) -> None:
     one = settings(arguments={"max_steps": 2})
     told: list[str] = []

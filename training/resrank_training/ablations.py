@@ -99,10 +99,10 @@ TRAINED: Mapping[str, Change] = {
     "causal attention": _config(reranker={"attention": "causal"}),
     "without calibration": _each(lambda stage: replace(stage, calibrate=False)),
     "all of the change kept": _each(_all_kept),
-    "all that the reranker adds": _config(evidence_share=1.0),
+    "all that the reranker adds": _each(lambda stage: replace(stage, evidence_share=None)),
     "with passages that were added": _each(lambda stage: replace(stage, added=True)),
 }
-_CONFIGURED = frozenset({"without residual", "causal attention", "all that the reranker adds"})
+_CONFIGURED = frozenset({"without residual", "causal attention"})
 USED: Mapping[str, Mapping[str, Any]] = {
     "lists of 20": {"candidates": 20},
     "lists of 1,000": {"candidates": _LONG},

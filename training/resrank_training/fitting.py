@@ -193,8 +193,7 @@ def _run_stage(  # noqa: PLR0917
     left_out = sum(len(of.lists) for of in sets) - sum(map(len, schedule.usable))
     if left_out:
         told(f"Stage {stage.name}: {left_out} lists have nothing to learn from and are left out")
-    if stage.calibrate and stage.ranks and model.head.is_safe_start:
-        told(f"Stage {stage.name}: {calibrate(model.head, schedule.whole_lists(_CALIBRATION_LISTS))}")
+    _begin(model, stage, schedule, told)
     before = copied_weights(model) if stage.keep < 1 and _is_first_process() else None
     prepare(model, stage)
     objective = Objective(stage.losses, stage.temperatures, stage.pair_weights)
@@ -230,9 +229,7 @@ def _run_stage(  # noqa: PLR0917
         return
     if state is not None:
         model = _rebuilt(settings, stage, start, objective, state, str(arguments.device))
-    merge(model)
-    if before is not None:
-        keep_share(model, before, stage.keep)
+    _end(model, stage, before)
     finished = pools.measure(model, vector_folder, encoder_is_frozen=True)
     model.save_pretrained(folder / MODEL)
     history = [*trainer.state.log_history, {"step": trainer.state.global_step, **as_evaluation(finished)}]
@@ -256,6 +253,21 @@ def _run_stage(  # noqa: PLR0917
     }
     # Last: a stage with this file is complete.
     write_whole(folder / "training.json", json.dumps(report, indent=2) + "\n")
+
+
+def _begin(model: ResRank, stage: Stage, schedule: Schedule, told: Told) -> None:
+    if stage.calibrate and stage.ranks and model.head.is_safe_start:
+        told(f"Stage {stage.name}: {calibrate(model.head, schedule.whole_lists(_CALIBRATION_LISTS))}")
+    if stage.evidence_share is not None:
+        model.set_evidence_share(1.0)
+
+
+def _end(model: ResRank, stage: Stage, before: dict[str, torch.Tensor] | None) -> None:
+    merge(model)
+    if before is not None:
+        keep_share(model, before, stage.keep)
+    if stage.evidence_share is not None:
+        model.set_evidence_share(stage.evidence_share)
 
 
 def _check_arguments(settings: Settings) -> None:

@@ -178,6 +178,9 @@ class Stage:
     :param average_from: share of the stage after which the weights of all steps are averaged; 1.0 takes the last ones.
     :param keep: share of the change that is kept at the end: the weights are the mean of those before and after the
         stage, which often generalises better (WiSE-FT, arXiv 2109.01903). 1.0 keeps all of it.
+    :param evidence_share: what the model's `evidence_share` is afterwards: how much of what the reranker adds counts
+        where there is evidence. The stage itself trains with all of it: one trained with a share makes up
+        for it. `None` leaves it as it is.
     :param arguments: of Hugging Face's `TrainingArguments`.
     """
 
@@ -203,6 +206,7 @@ class Stage:
     recompute: bool = True
     average_from: float = 1.0
     keep: float = 1.0
+    evidence_share: float | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -256,8 +260,8 @@ class Stage:
             return "info_nce does not train the reranker: name a ranking loss, or freeze the reranker"
         if self.average_from < 1 and self.arguments.get("load_best_model_at_end"):
             return "the mean of weights and the best weights exclude each other: average_from: 1, or no load_best_model"
-        for name in ("hard_share", "average_from", "keep"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("hard_share", "average_from", "keep", "evidence_share"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 return f"{name} must be between 0 and 1, got {getattr(self, name)}"
         return None
 
