@@ -23,9 +23,9 @@ In `evidence` mode W_q and W_p start at zero, so the score is exactly the prior.
 list has no evidence, else b log(RRF) + v_1 (BM25 - 1) + v_2 (cos(u, e_i) - 1) + w (matches_i - 1), BM25 being the score
 over the pool's best, 0 where the lexical list did not return the candidate, and matches_i the shares of
 `resrank.matching`, 0 for a candidate without text. Where no first stage ran but texts are known, it is x_1 (cos(u, e_i)
-- 1) + x (matches_i - 1). v, w and x start at zero: **safe start**, the order of the first stage. Training sets b, v, w
-and x first, by regression on its lists, because a weighted sum of scores ranks better than RRF once the weights are
-known (Bruch et al. 2023, arXiv 2210.11934).
+- 1) + x (matches_i - 1). v, w and x start at zero: **safe start**, the order of the first stage. Training sets v, w and
+x first, by regression on its lists, and b to zero, because a weighted sum of scores ranks better than RRF once the
+weights are known (Bruch et al. 2023, arXiv 2210.11934).
 
 Where there is evidence, only `evidence_share` of what the reranker adds to the prior counts: with 1 all of it. Evidence
 says most of what can be known, and what the reranker adds to it carries over to other collections least.

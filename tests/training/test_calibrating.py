@@ -52,7 +52,7 @@ def test_finds_the_weights_that_the_judgments_were_drawn_with(lists):
     head = Head("evidence", 4, 4)
     told = calibrate(head, lists)
     found = [head.prior_scale.item(), *head.prior_weights.tolist()]
-    assert found[0] == pytest.approx(0.0, abs=0.5)
+    assert found[0] == 0
     assert found[1] == pytest.approx(LEXICAL, abs=0.5)
     assert found[2] == pytest.approx(DENSE, abs=0.5)
     texts = head.text_weights.tolist()
@@ -61,7 +61,7 @@ def test_finds_the_weights_that_the_judgments_were_drawn_with(lists):
     first, others = (
         " + ".join(f"{weight:.2f} {name}" for weight, name in zip(weights, names, strict=True))
         for weights, names in (
-            (found, ["log(RRF)", "BM25", "cosine", *MATCHES]),
+            (found[1:], ["BM25", "cosine", *MATCHES]),
             (texts, ["cosine", *MATCHES]),
         )
     )
@@ -69,7 +69,7 @@ def test_finds_the_weights_that_the_judgments_were_drawn_with(lists):
     found = found[:3]
     # No step in any direction is better: the minimum of an independent loss.
     least = naive_loss(np.array(found), lists)
-    for direction in np.concatenate([np.eye(3), -np.eye(3)]):
+    for direction in np.concatenate([np.eye(3)[1:], -np.eye(3)[1:]]):
         assert naive_loss(np.array(found) + 0.2 * direction, lists) > least
     # Nor with the cosine alone.
     least = naive_loss(np.array([0.0, 0.0, texts[0]]), lists)
@@ -97,17 +97,38 @@ def test_lists_without_evidence_or_judgments_say_nothing(lists):
     assert torch.equal(alone.text_weights, beside.text_weights)
 
 
-def test_log_rrf_is_never_given_a_negative_weight(lists):
-    """Judgments that go against the fused order teach the other two weights alone."""
-    against = []
+@pytest.mark.parametrize("sign", [1, -1])
+def test_log_rrf_is_given_no_weight(lists, sign):
+    """Whether the fused order says what the scores say or the opposite: they alone count."""
+    changed = []
     for each in lists:
         features = each.evidence.copy()
-        features[:, 2] = np.exp(-3 * features[:, 0])  # RRF is best where BM25 is worst
-        against.append(replace(each, evidence=features))
+        features[:, 2] = np.exp(sign * 3 * features[:, 0] - 3)
+        changed.append(replace(each, evidence=features))
     head = Head("evidence", 4, 4)
-    calibrate(head, against)
+    calibrate(head, changed)
     assert head.prior_scale.item() == 0
     assert head.prior_weights.tolist() == pytest.approx([LEXICAL, DENSE, *[0.0] * 5], abs=0.5)
+
+
+def test_a_share_of_the_matches_lies_between_the_weights_without_and_with_them(lists):
+    rng = np.random.default_rng(3)
+    matched = []
+    for each in lists[:300]:
+        features = each.evidence.copy()
+        features[:, 5:] = 0.5 * rng.random((len(features), 5)) + 0.5 * features[:, :1]  # words say what BM25 says
+        matched.append(replace(each, evidence=features))
+    heads = {share: Head("evidence", 4, 4) for share in (0.0, 0.25, 1.0)}
+    for share, head in heads.items():
+        calibrate(head, matched, share)
+    without, quarter, whole = (head.prior_weights.detach() for head in heads.values())
+    assert without[2:].tolist() == pytest.approx([0.0] * 5, abs=1e-4)
+    assert without[0] > whole[0] + 0.2
+    torch.testing.assert_close(quarter, without.lerp(whole, 0.25), atol=0.02, rtol=0)
+    bare = Head("evidence", 4, 4)
+    calibrate(bare, lists[:300])
+    torch.testing.assert_close(without[:2], bare.prior_weights.detach()[:2], atol=0.02, rtol=0)
+    assert torch.equal(heads[0.0].text_weights, heads[1.0].text_weights)
 
 
 @pytest.mark.parametrize("deciding", range(5), ids=MATCHES)
@@ -125,7 +146,7 @@ def test_matches_decide_where_they_alone_do(lists, deciding):
     head = Head("evidence", 4, 4)
     told = calibrate(head, drawn)
     expected = [MATCHED if row == 2 + deciding else 0.0 for row in range(7)]
-    assert head.prior_scale.item() == pytest.approx(0.0, abs=0.5)
+    assert head.prior_scale.item() == 0
     assert head.prior_weights.tolist() == pytest.approx(expected, abs=0.5)
     assert head.text_weights.tolist() == pytest.approx(expected[1:], abs=0.5)
     assert f" + {head.prior_weights[2 + deciding].item():.2f} {MATCHES[deciding]}" in told

@@ -26,15 +26,18 @@ _ITERATIONS = 100
 _MATCHES = slice(len(FIRST_STAGE), None)
 
 
-def calibrate(head: Head, lists: Sequence[TrainingList]) -> str:
+def calibrate(head: Head, lists: Sequence[TrainingList], match_share: float = 1.0) -> str:
     """
     Set the weights of the prior by softmax regression.
 
-    It then is the weighted sum of log RRF, BM25 score, cosine and matches that gives the relevant candidates of the
-    lists the highest probability. Scores are those of the encoder that the lists were mined with.
+    It then is the weighted sum of BM25 score, cosine and matches that gives the relevant candidates of the lists the
+    highest probability. Scores are those of the encoder that the lists were mined with. Log RRF gets no weight: it says
+    nothing that the scores do not, and what weight it is given is lost on other collections (docs/LOG.md).
 
     :param head: in evidence mode; its prior is changed.
     :param lists: those without evidence or judgments are left out.
+    :param match_share: how far to go from the best weights without matches to the best weights with them. Where texts
+        are all that is known it is all the way.
     :returns: what was found, in words.
     """
     usable = [each for each in lists if each.evidence is not None and each.positives]
@@ -44,24 +47,29 @@ def calibrate(head: Head, lists: Sequence[TrainingList]) -> str:
     grades = _padded([np.array([max(0, grade or 0) for grade in each.grades], dtype=np.float32) for each in usable], 0)
     mask = _padded([np.ones(len(each.passages), dtype=bool) for each in usable], False)
     cosine, rrf = (torch.nan_to_num(features[..., column]) for column in (_DENSE, _RRF))
-    _regress([head.prior_scale, head.prior_weights], lambda: head.fused(rrf, features, cosine), grades, mask)
-    _regress([head.text_weights], lambda: head.of_texts(features[..., _MATCHES], cosine), grades, mask)
     with torch.no_grad():
-        head.prior_scale.clamp_(min=0)
-    first = _sum(("log(RRF)", "BM25", "cosine", *MATCHES), [head.prior_scale.item(), *head.prior_weights.tolist()])
+        head.prior_scale.zero_()
+    without = features.clone()
+    without[..., _MATCHES] = 0.0
+    _regress(head.prior_weights, lambda: head.fused(rrf, without, cosine), grades, mask)
+    start = head.prior_weights.detach().clone()
+    _regress(head.prior_weights, lambda: head.fused(rrf, features, cosine), grades, mask)
+    with torch.no_grad():
+        head.prior_weights.copy_(start.lerp(head.prior_weights, match_share))
+    _regress(head.text_weights, lambda: head.of_texts(features[..., _MATCHES], cosine), grades, mask)
+    first = _sum(("BM25", "cosine", *MATCHES), head.prior_weights.tolist())
     texts = _sum(("cosine", *MATCHES), head.text_weights.tolist())
     return f"the prior is {first}; without a first stage {texts}; from {len(usable):,} lists"
 
 
 def _regress(
-    weights: list[torch.nn.Parameter], scores: Callable[[], torch.Tensor], grades: torch.Tensor, mask: torch.Tensor
+    weights: torch.nn.Parameter, scores: Callable[[], torch.Tensor], grades: torch.Tensor, mask: torch.Tensor
 ) -> None:
-    optimizer = torch.optim.LBFGS(weights, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        penalty = _RIDGE * torch.stack([weight.square().sum() for weight in weights]).sum()
-        value = list_softmax(scores(), grades, mask) + penalty
+        value = list_softmax(scores(), grades, mask) + _RIDGE * weights.square().sum()
         value.backward()
         return value
 

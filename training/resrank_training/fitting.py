@@ -257,7 +257,8 @@ def _run_stage(  # noqa: PLR0917
 
 def _begin(model: ResRank, stage: Stage, schedule: Schedule, told: Told) -> None:
     if stage.calibrate and stage.ranks and model.head.is_safe_start:
-        told(f"Stage {stage.name}: {calibrate(model.head, schedule.whole_lists(_CALIBRATION_LISTS))}")
+        found = calibrate(model.head, schedule.whole_lists(_CALIBRATION_LISTS), stage.match_share)
+        told(f"Stage {stage.name}: {found}")
     if stage.evidence_share is not None:
         model.set_evidence_share(1.0)
 

@@ -168,6 +168,8 @@ class Stage:
     :param reranker: which of its weights are trained. The head is trained whenever there is a ranking loss.
     :param calibrate: fit the weights of the prior's scores to the stage's lists before the first step, when the model
         still ranks as its first stage does. For evidence mode.
+    :param match_share: how far calibration goes from the best weights without the words' matches to the best with them.
+        All of the way gains most on queries like those of the lists, and loses on longer ones.
     :param lora: of the parts that are trained by LoRA.
     :param learning_rates: of `encoder`, `reranker`, `head`; what is missing takes `arguments.learning_rate`.
     :param dropout: of both backbones; `None` leaves what they have.
@@ -198,6 +200,7 @@ class Stage:
     encoder: Trained = "lora"
     reranker: Trained = "full"
     calibrate: bool = True
+    match_share: float = 1.0
     lora: Lora = field(default_factory=Lora)
     learning_rates: dict[str, float] = field(default_factory=dict)
     dropout: float | None = None
@@ -260,7 +263,7 @@ class Stage:
             return "info_nce does not train the reranker: name a ranking loss, or freeze the reranker"
         if self.average_from < 1 and self.arguments.get("load_best_model_at_end"):
             return "the mean of weights and the best weights exclude each other: average_from: 1, or no load_best_model"
-        for name in ("hard_share", "average_from", "keep", "evidence_share"):
+        for name in ("hard_share", "match_share", "average_from", "keep", "evidence_share"):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 return f"{name} must be between 0 and 1, got {getattr(self, name)}"
         return None
