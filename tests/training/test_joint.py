@@ -94,9 +94,9 @@ def test_the_ranking_loss_reaches_the_encoder_through_slot_and_residual(
             return slots(passages.detach(), features)
 
         def cut_scores(
-            query: torch.Tensor, passages: torch.Tensor, prior: torch.Tensor, *hidden: torch.Tensor
+            query: torch.Tensor, passages: torch.Tensor, prior: torch.Tensor, *hidden: torch.Tensor, share: torch.Tensor
         ) -> torch.Tensor:
-            return scores(query.detach(), passages.detach(), prior.detach(), *hidden)
+            return scores(query.detach(), passages.detach(), prior.detach(), *hidden, share=share)
 
         if cut in ("slot", "both"):
             model.head.slots = cut_slots  # type: ignore[method-assign]
