@@ -46,9 +46,7 @@ class ListTensors:
         :returns: a view in that order.
         """
         index = torch.as_tensor(rows, device=self.passages.device)
-        return ListTensors(
-            self.query, self.passages[index], self.features[index], self.prior[index], self.has_evidence
-        )
+        return ListTensors(self.query, self.passages[index], self.features[index], self.prior[index], self.has_evidence)
 
 
 class CandidateList:
