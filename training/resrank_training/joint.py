@@ -91,8 +91,10 @@ class JointModel(nn.Module):
             scores = self.score(batch["prompts"], queries, passages, batch)
             losses |= self._ranking(scores, batch)
         loss = multi_task(losses, weights)
-        # The head's scales are in the graph whatever evidence the lists had: DDP waits for each.
-        scales = (p for name, p in self.head.named_parameters() if name in _SCALES and p.requires_grad)
+        # The head's scales are in the graph whatever evidence the lists had: DDP waits for each. They are taken by
+        # attribute: only so does ZeRO-3 gather one that no list has used.
+        held = [getattr(self.head, name) for name, _ in self.head.named_parameters() if name in _SCALES]
+        scales = [parameter for parameter in held if parameter.requires_grad]
         loss = loss + 0.0 * sum(p.float().sum() for p in scales)
         return {"loss": loss, **{name: value.detach() for name, value in losses.items()}}
 
