@@ -428,7 +428,7 @@ def demo(
                 "BM25 and dense retrieval, fused."
             )
         out.print(
-            "Each ResRank answer is one forward pass over up to 100 stored vectors: no passage text was read again.\n"
+            "Each ResRank answer is one forward pass over up to 100 stored vectors: no model read a passage again.\n"
             "Search your own files:\n"
             "  [bold]resrank index[/] PATH\n"
             '  [bold]resrank search[/] "your question"'
