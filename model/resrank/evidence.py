@@ -31,6 +31,7 @@ Hits = Sequence[tuple[str, float]]
 
 FIRST_STAGE = ("bm25_score", "dense_score", "rrf_score", "bm25_reciprocal_rank", "dense_reciprocal_rank")
 FEATURES = (*FIRST_STAGE, *MATCHES)
+MATCH_COLUMNS = slice(len(FIRST_STAGE), len(FEATURES))
 _RRF = FEATURES.index("rrf_score")
 # Scores are 1 at most, or about that. Far larger ones would overflow in the model and turn the whole list into NaN.
 _LARGEST_SCORE = 1e4

@@ -42,7 +42,7 @@ import torch
 from torch import nn
 
 from .config import Mode
-from .evidence import FEATURES, FIRST_STAGE
+from .evidence import FEATURES, MATCH_COLUMNS
 from .matching import MATCHES
 
 # Both start values only scale the safe-start scores (their order is the first stage's); training moves them.
@@ -52,7 +52,6 @@ PRIOR_SCALE = 10.0
 _BM25 = FEATURES.index("bm25_score")
 _DENSE = FEATURES.index("dense_score")
 _RRF = FEATURES.index("rrf_score")
-_MATCHES = slice(len(FIRST_STAGE), None)
 
 
 class Head(nn.Module):
@@ -203,7 +202,7 @@ class Head(nn.Module):
         rrf = features[:, _RRF]
         known = ~torch.isnan(rrf)
         if not bool(known.any()):
-            matches = features[:, _MATCHES]
+            matches = features[:, MATCH_COLUMNS]
             if bool(torch.isnan(matches).all()):
                 return self.score_scale * cosine
             return self.of_texts(matches, cosine)
@@ -223,7 +222,9 @@ class Head(nn.Module):
         # In float64 where the device has it, so that rounding never swaps two candidates of the first stage.
         exact = torch.float32 if rrf.device.type == "mps" else torch.float64
         known = torch.nan_to_num(features.to(exact))
-        scores = torch.cat([known[..., _BM25, None], cosine.to(exact)[..., None], known[..., _MATCHES]], dim=-1) - 1
+        scores = (
+            torch.cat([known[..., _BM25, None], cosine.to(exact)[..., None], known[..., MATCH_COLUMNS]], dim=-1) - 1
+        )
         # Never against the fused order, whatever training finds: in a pool of one list RRF is that list's order.
         scale = self.prior_scale.to(exact).clamp(min=0)
         return (scale * torch.log(rrf.to(exact).clamp(min=1e-9)) + scores @ self.prior_weights.to(exact)).float()

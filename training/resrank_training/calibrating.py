@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from resrank.evidence import FEATURES, FIRST_STAGE
+from resrank.evidence import FEATURES, MATCH_COLUMNS
 from resrank.head import Head
 from resrank.matching import MATCHES
 
@@ -23,7 +23,6 @@ from .losses import list_softmax
 _DENSE, _RRF = FEATURES.index("dense_score"), FEATURES.index("rrf_score")
 _RIDGE = 4e-4  # where two weights do the same, neither grows without bound
 _ITERATIONS = 100
-_MATCHES = slice(len(FIRST_STAGE), None)
 
 
 def calibrate(head: Head, lists: Sequence[TrainingList], match_share: float = 1.0) -> str:
@@ -50,13 +49,13 @@ def calibrate(head: Head, lists: Sequence[TrainingList], match_share: float = 1.
     with torch.no_grad():
         head.prior_scale.zero_()
     without = features.clone()
-    without[..., _MATCHES] = 0.0
+    without[..., MATCH_COLUMNS] = 0.0
     _regress(head.prior_weights, lambda: head.fused(rrf, without, cosine), grades, mask)
     start = head.prior_weights.detach().clone()
     _regress(head.prior_weights, lambda: head.fused(rrf, features, cosine), grades, mask)
     with torch.no_grad():
         head.prior_weights.copy_(start.lerp(head.prior_weights, match_share))
-    _regress(head.text_weights, lambda: head.of_texts(features[..., _MATCHES], cosine), grades, mask)
+    _regress(head.text_weights, lambda: head.of_texts(features[..., MATCH_COLUMNS], cosine), grades, mask)
     first = _sum(("BM25", "cosine", *MATCHES), head.prior_weights.tolist())
     texts = _sum(("cosine", *MATCHES), head.text_weights.tolist())
     return f"the prior is {first}; without a first stage {texts}; from {len(usable):,} lists"

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from resrank.evidence import FEATURES, FIRST_STAGE, Float32Array
+from resrank.evidence import FEATURES, FIRST_STAGE, MATCH_COLUMNS, Float32Array
 
 from .lists import ListSet, TrainingList
 from .settings import EvidenceDropout, Stage
 
 _BM25, _DENSE, _RRF, _BM25_RANK, _DENSE_RANK = range(len(FIRST_STAGE))
-_MATCHES = slice(len(FIRST_STAGE), None)
 
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -175,7 +174,7 @@ def one_list_only(features: Float32Array, rank: int, score: int, rrf_k: int = 60
     :returns: (n, 10) float32; of candidates that this list did not return the words' matches alone are known.
     """
     found = np.full_like(features, np.nan)
-    found[:, _MATCHES] = features[:, _MATCHES]
+    found[:, MATCH_COLUMNS] = features[:, MATCH_COLUMNS]
     with np.errstate(divide="ignore", invalid="ignore"):
         ran = features[:, rank] > 0
         found[ran, score] = features[ran, score]
@@ -205,15 +204,12 @@ def _which_lists_ran(  # noqa: PLR0917
 def _as_known(
     name: str, of: TrainingList, rows: Int64Array, features: Float32Array, rrf_k: int
 ) -> tuple[Int64Array, Float32Array]:
-    changed = features.copy()
     if name == "whole_list":  # its pool is the dense one: there is no other without a lexical list
-        changed[:] = np.nan
-        return _of_one_pool(of, rows, one_list_only(features, _DENSE_RANK, _DENSE, rrf_k))[0], changed
-    if name == "first_stage":
-        changed[:, : len(FIRST_STAGE)] = np.nan
-        return rows, changed
-    if name == "matches":
-        changed[:, _MATCHES] = np.nan
+        in_pool, _ = _of_one_pool(of, rows, one_list_only(features, _DENSE_RANK, _DENSE, rrf_k))
+        return in_pool, np.full_like(features, np.nan)
+    if name in ("first_stage", "matches"):
+        changed = features.copy()
+        changed[:, MATCH_COLUMNS if name == "matches" else slice(MATCH_COLUMNS.start)] = np.nan
         return rows, changed
     ran = (_BM25_RANK, _BM25) if name == "lexical_only" else (_DENSE_RANK, _DENSE)
     only = one_list_only(features, *ran, rrf_k)

@@ -63,7 +63,7 @@ class TrainingList:
     :param query: its text.
     :param passages: ids of the candidates, each once, in the order of the pool.
     :param grades: judged relevance of each, `None` where unjudged.
-    :param evidence: (candidates, 10) float32 first-stage evidence, NaN where unknown; `None` when no first stage ran.
+    :param evidence: (candidates, 10) float32 evidence, NaN where unknown; `None` when there is none.
     :param ranking: a teacher's order: indices of candidates, best first; may be partial. `None` before labelling.
     :param pool: how many of the candidates, the first ones, are what the first stage gave; the others were added.
         `None` when nothing was added.
